@@ -1,0 +1,1 @@
+"""The nouns every room speaks: requests, errors, timelines. No I/O, no clock reads, no environment."""

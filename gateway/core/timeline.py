@@ -1,0 +1,65 @@
+"""When each step of a request happened, and the one record that reports it. Written by stages, read by observers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from gateway.core.errors import Code
+
+
+class Timeline(msgspec.Struct, gc=False, eq=False):
+    """Monotonic nanoseconds per step; 0 = the step was not reached. Stamped only by the request's owner."""
+
+    received: int = 0  # first byte of the request was read
+    decoded: int = 0  # tensors are arrays
+    admitted: int = 0
+    routed: int = 0
+    queued: int = 0  # entered the batcher's queue
+    execute_start: int = 0  # its batch was merged and handed to the runtime
+    execute_end: int = 0  # the runtime called back on the loop
+    first_part: int = 0  # first `emit` of a streamed answer
+    answered: int = 0  # encoded and handed to the transport
+
+
+class RequestRecord(msgspec.Struct, frozen=True, gc=False, eq=False):
+    """All that observers learn of one finished request. Immutable; holds no payload and no credential."""
+
+    model: str
+    version: str  # the version that answered, "" if none was chosen
+    role: str  # stable, canary, shadow, pinned
+    protocol: str  # http, grpc, v1, ...
+    code: Code
+    timeline: Timeline
+    rows: int = 0
+    batch_rows: int = 0  # rows of the batch it rode in
+    batch_requests: int = 0  # requests of that batch
+    close_reason: str = ""  # why that batch closed
+    cache: str = ""  # hit, miss, coalesced, bypass; "" = no cache
+    request_id: str = ""
+    trace_id: str = ""
+    principal: str = ""
+    bytes_in: int = 0
+    bytes_out: int = 0
+    instance: str = ""
+    route_reason: str = ""
+    compute_share_ns: int = 0  # batch time x own rows / batch rows
+
+
+class BatchRecord(msgspec.Struct, frozen=True, gc=False, eq=False):
+    """One execution on a runtime."""
+
+    model: str
+    version: str
+    rows: int
+    requests: int
+    close_reason: str
+    start_ns: int  # merge began
+    submit_ns: int  # handed to the runtime
+    done_ns: int  # the runtime called back
+    ok: bool
+
+
+Observer = Callable[[RequestRecord], None]
+BatchObserver = Callable[[BatchRecord], None]
