@@ -1,0 +1,1 @@
+"""The path of one inference request: observe > admit > route > (per version) validate > split > batch > execute."""
