@@ -82,9 +82,7 @@ def _why_not(model: str, version: str, routes: ModelRoutes) -> GatewayError:
     if not version:
         if not routes.states:
             return GatewayError(Code.NOT_FOUND, f"{prefix}'{model}' has no available versions")
-        return GatewayError(
-            Code.NOT_READY, f"{prefix}'{model}' has no version at ready state", retry_after_s=1
-        )
+        return GatewayError(Code.NOT_READY, f"{prefix}'{model}' has no version at ready state", retry_after_s=1)
     if not (version.isascii() and version.isdigit() and int(version) > 0 and version == str(int(version))):
         return invalid(
             f"failed to get model version from specified version string {version[:64]!r}: "

@@ -1,0 +1,62 @@
+"""Many requests' tensors into one batch and one batch's outputs back into rows. Pure; nothing is modified."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from gateway.core.types import InferRequest, Tensor
+from runtimes.base import Array
+
+
+def merge(requests: Sequence[InferRequest]) -> dict[str, Array]:
+    """Concatenate each input along the first axis, in the order of `requests` (>= 1, same names and row shapes).
+
+    A single request's arrays are passed on without a copy. Ragged trailing shapes raise ValueError: the
+    batcher never groups them.
+    """
+    first = requests[0].inputs
+    if len(requests) == 1:
+        return {name: tensor.array for name, tensor in first.items()}
+    return {name: np.concatenate([r.inputs[name].array for r in requests]) for name in first}
+
+
+def wanted_outputs(requests: Sequence[InferRequest]) -> tuple[str, ...]:
+    """Union of the outputs the requests name, in first-seen order; () = all (some request wants all)."""
+    names: dict[str, None] = {}
+    for request in requests:
+        if not request.outputs:
+            return ()
+        for output in request.outputs:
+            names[output.name] = None
+    return tuple(names)
+
+
+def split(
+    outputs: Mapping[str, Array], datatypes: Mapping[str, str], requests: Sequence[InferRequest]
+) -> list[dict[str, Tensor]]:
+    """Cut each output into the requests' rows (views, no copies), keeping only what each request wants.
+
+    Raises ValueError where an output's first dimension is not the sum of the rows: handing out such rows
+    would give callers other callers' answers.
+    """
+    total = sum(request.rows for request in requests)
+    for name, array in outputs.items():
+        if array.ndim == 0 or array.shape[0] != total:
+            raise ValueError(f"output '{name}' has shape {list(array.shape)} for a batch of {total} rows")
+    parts = []
+    start = 0
+    items = [(name, datatypes[name], array) for name, array in outputs.items()]
+    for request in requests:
+        stop = start + request.rows
+        parts.append({name: Tensor(datatype, array[start:stop]) for name, datatype, array in items})
+        start = stop
+    return [select(part, request) for part, request in zip(parts, requests, strict=True)]
+
+
+def select(outputs: dict[str, Tensor], request: InferRequest) -> dict[str, Tensor]:
+    """Keep the outputs the request names, in its order; all where it names none."""
+    if not request.outputs:
+        return outputs
+    return {wanted.name: outputs[wanted.name] for wanted in request.outputs}

@@ -1,0 +1,87 @@
+"""Decide: execute n waiting rows now, or wait until t. Pure; the batcher around it does the doing.
+
+Work-conserving: with no queue delay an idle slot takes what is there, because batches form by themselves while
+slots are busy; a fixed window adds its whole length to every lone request (measured p50 1.3 ms against 0.1 ms).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import msgspec
+
+from gateway.batching.cost import CostModel
+from gateway.core.clock import NS_PER_US
+
+
+class CloseReason(enum.StrEnum):
+    """Why a batch was closed; the label of `gateway_batch_close_total`."""
+
+    FULL = "full"  # max_batch_size reached
+    PREFERRED = "preferred"  # a preferred size reached
+    IDLE = "idle"  # a slot was idle and nothing else waits
+    SHARED = "shared"  # divided among several idle slots
+    DELAY = "delay"  # the oldest request waited max_queue_delay
+    SINGLE = "single"  # the model does not merge requests
+
+
+@dataclass(frozen=True, slots=True)
+class BatchingSettings:
+    """How one version's requests are merged. Rows are counted, not requests. Times in microseconds."""
+
+    max_batch_size: int = 1
+    preferred_batch_sizes: tuple[int, ...] = ()
+    max_queue_delay_us: int = 0
+    preserve_ordering: bool = False
+    max_queue_size: int = 1024  # requests; Triton's 0 (unlimited) is not offered: every queue has a bound
+    queue_timeout_us: int = 0  # longest wait in the queue, 0 = only the request's deadline counts
+    max_slots: int = 0  # batches in flight at once, 0 = what the instance offers
+
+
+class Run(msgspec.Struct, frozen=True, gc=False):
+    """Execute up to `rows` waiting rows now."""
+
+    rows: int
+    reason: CloseReason
+
+
+class Wait(msgspec.Struct, frozen=True, gc=False):
+    """Do nothing before `until_ns` unless more requests arrive."""
+
+    until_ns: int
+
+
+def decide(
+    rows: int, oldest_ns: int, now_ns: int, idle_slots: int, settings: BatchingSettings, cost: CostModel
+) -> Run | Wait:
+    """Say what to do with `rows` compatible waiting rows (>= 1), the oldest queued at `oldest_ns`.
+
+    `idle_slots` >= 1. The result never asks for more than max_batch_size rows (a single request's rows are
+    bounded by it before), never waits past oldest + delay, and never waits at all with a zero delay.
+    """
+    limit = settings.max_batch_size
+    if rows >= limit:
+        return _shared(rows, limit, CloseReason.FULL, idle_slots, cost)
+    preferred = 0
+    for size in settings.preferred_batch_sizes:
+        if preferred < size <= rows:
+            preferred = size
+    delay_ns = settings.max_queue_delay_us * NS_PER_US
+    if delay_ns:
+        if preferred and preferred == max(settings.preferred_batch_sizes):
+            return Run(preferred, CloseReason.PREFERRED)
+        if now_ns - oldest_ns >= delay_ns:
+            return Run(rows, CloseReason.DELAY)
+        return Wait(oldest_ns + delay_ns)
+    if preferred:
+        return Run(preferred, CloseReason.PREFERRED)
+    return _shared(rows, limit, CloseReason.IDLE, idle_slots, cost)
+
+
+def _shared(rows: int, limit: int, reason: CloseReason, idle_slots: int, cost: CostModel) -> Run:
+    if idle_slots > 1 and rows > 1 and cost.worth_sharing(rows, idle_slots):
+        share = -(-rows // idle_slots)
+        if share < min(rows, limit):
+            return Run(share, CloseReason.SHARED)
+    return Run(min(rows, limit), reason)

@@ -1,0 +1,45 @@
+"""Pick the version that serves the request and hand it to that version's stack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from gateway.core.clock import Clock, monotonic_ns
+from gateway.core.errors import GatewayError
+from gateway.core.types import InferRequest
+from gateway.routing.router import Router
+
+
+class RouteStage:
+    """Reads one table per request: an admin change is seen whole or not at all."""
+
+    def __init__(
+        self, router: Router, on_tightened: Callable[[InferRequest], None] | None = None, now: Clock = monotonic_ns
+    ) -> None:
+        self._router = router
+        self._on_tightened = on_tightened  # told when the model's own timeout is earlier than the request's
+        self._now = now
+
+    def __call__(self, request: InferRequest) -> None:
+        """Set target, role and reason; NOT_FOUND, NOT_READY or INVALID_ARGUMENT complete the request."""
+        table = self._router.table
+        try:
+            route = table.pick(request.model, request.version)
+        except GatewayError as error:
+            request.known = table.knows(request.model)
+            request.complete(error)
+            return
+        servable = route.servable
+        request.known = True
+        request.target = servable
+        request.role = route.role
+        request.route_reason = route.reason
+        now = self._now()
+        request.timeline.routed = now
+        if servable.default_timeout_ns:
+            deadline = (request.timeline.received or now) + servable.default_timeout_ns
+            if deadline < request.deadline_ns:
+                request.deadline_ns = deadline
+                if self._on_tightened is not None:
+                    self._on_tightened(request)
+        servable.stack(request)
