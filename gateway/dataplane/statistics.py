@@ -10,7 +10,7 @@ import msgspec
 from gateway.core.clock import NS_PER_MS, Clock, monotonic_ns
 from gateway.core.errors import Code
 from gateway.core.oip import service_pb2
-from gateway.core.timeline import BatchRecord, RequestRecord
+from gateway.core.timeline import BatchRecord, RequestRecord, Timeline
 
 VersionKey = tuple[str, str]
 """(model, version)."""
@@ -62,6 +62,33 @@ class VersionStatistics(msgspec.Struct):
 
 _SUMS = tuple(name for name in VersionStatistics.__struct_fields__ if name not in ("last_ns", "sizes"))
 
+# Adding up at once at every request costs 2.1 us, noting the timeline and adding 64 of them in one loop a third.
+_FOLD_AT = 64
+
+
+class _Version(msgspec.Struct):
+    totals: VersionStatistics = msgspec.field(default_factory=VersionStatistics)
+    rows: int = 0
+    pending: list[Timeline] = []  # finished, successful, executed; not in `totals` yet
+
+    def fold(self) -> None:
+        """Move `pending` and its `rows` into the totals."""
+        totals = self.totals
+        for times in self.pending:
+            received, answered = times.received, times.answered
+            start, end = times.execute_start, times.execute_end
+            totals.success_ns += answered - received
+            totals.queue_ns += start - (times.queued or start)
+            totals.infer_ns += end - start
+            totals.output_ns += answered - end
+            if received > totals.last_ns:
+                totals.last_ns = received
+        totals.success_count += len(self.pending)
+        totals.executed_count += len(self.pending)
+        totals.rows += self.rows
+        self.rows = 0
+        self.pending.clear()
+
 
 class Statistics:
     """Observer of requests and batches; answers ModelStatistics. One per process, used on its loop only.
@@ -72,47 +99,36 @@ class Statistics:
     def __init__(self, clock: Clock = monotonic_ns, wall_ns: Callable[[], int] = time.time_ns) -> None:
         self._clock = clock
         self._wall_ns = wall_ns
-        self._versions: dict[VersionKey, VersionStatistics] = {}
+        self._versions: dict[VersionKey, _Version] = {}
 
     def observe(self, record: RequestRecord) -> None:
         """Count one finished request; a request that reached no version belongs to none and is left out."""
         if not record.version:
             return
-        entry = self._entry((record.model, record.version))
-        times = record.timeline
-        # A request whose client left has no `answered`: its failure counts with no duration.
-        total_ns = max(times.answered - times.received, 0)
-        if record.code is not Code.OK:
-            entry.fail_count += 1
-            entry.fail_ns += total_ns
+        key = (record.model, record.version)
+        entry = self._versions.get(key)
+        if entry is None:
+            entry = self._entry(key)
+        if record.code is not Code.OK or record.cache:
+            _add_unusual(entry.totals, record)
             return
-        entry.success_count += 1
-        entry.success_ns += total_ns
-        entry.last_ns = max(entry.last_ns, times.received)
-        if record.cache in ("hit", "coalesced"):
-            entry.cache_hit_count += 1
-            entry.cache_hit_ns += max(times.answered - times.routed, 0)
-            return
-        if record.cache == "miss":
-            entry.cache_miss_count += 1
-            entry.cache_miss_ns += max(times.queued - times.routed, 0)
-        entry.executed_count += 1
         entry.rows += record.rows
-        entry.queue_ns += max(times.execute_start - times.queued, 0)
-        entry.infer_ns += max(times.execute_end - times.execute_start, 0)
-        entry.output_ns += max(times.answered - times.execute_end, 0)
+        pending = entry.pending
+        pending.append(record.timeline)
+        if len(pending) >= _FOLD_AT:
+            entry.fold()
 
     def observe_batch(self, batch: BatchRecord) -> None:
         """Count one execution; failed ones are left out, as in Triton."""
         if not batch.ok:
             return
-        entry = self._entry((batch.model, batch.version))
-        size = entry.sizes.get(batch.rows)
+        totals = self._entry((batch.model, batch.version)).totals
+        size = totals.sizes.get(batch.rows)
         if size is None:
-            size = entry.sizes[batch.rows] = BatchSizeStatistics()
+            size = totals.sizes[batch.rows] = BatchSizeStatistics()
         merge_ns = batch.submit_ns - batch.start_ns
-        entry.executions += 1
-        entry.input_ns += merge_ns * batch.requests  # each request waited for the whole merge
+        totals.executions += 1
+        totals.input_ns += merge_ns * batch.requests  # each request waited for the whole merge
         size.count += 1
         size.input_ns += merge_ns
         size.infer_ns += batch.done_ns - batch.submit_ns
@@ -133,39 +149,66 @@ class Statistics:
         self._versions.pop((model, version), None)
 
     def snapshot(self) -> dict[VersionKey, VersionStatistics]:
-        """Return the live values by version, to merge elsewhere; do not modify them."""
-        return self._versions
+        """Return the live totals by version, to merge elsewhere; do not modify them."""
+        return {key: self._totals(key) for key in self._versions}
 
-    def _entry(self, key: VersionKey) -> VersionStatistics:
-        entry = self._versions.get(key)
-        if entry is None:
-            entry = self._versions[key] = VersionStatistics()
-        return entry
+    def _entry(self, key: VersionKey) -> _Version:
+        return self._versions.setdefault(key, _Version())
+
+    def _totals(self, key: VersionKey) -> VersionStatistics:
+        entry = self._versions.get(key, _Version())
+        entry.fold()
+        return entry.totals
 
     def _message(self, key: VersionKey) -> service_pb2.ModelStatistics:
-        entry = self._versions.get(key) or VersionStatistics()
+        totals = self._totals(key)
         last_ms = 0
-        if entry.last_ns:
-            last_ms = (self._wall_ns() - (self._clock() - entry.last_ns)) // NS_PER_MS
-        done = entry.executed_count
+        if totals.last_ns:
+            last_ms = (self._wall_ns() - (self._clock() - totals.last_ns)) // NS_PER_MS
+        done = totals.executed_count
         return service_pb2.ModelStatistics(
             name=key[0],
             version=key[1],
             last_inference=last_ms,
-            inference_count=entry.rows,
-            execution_count=entry.executions,
+            inference_count=totals.rows,
+            execution_count=totals.executions,
             inference_stats=service_pb2.InferStatistics(
-                success=_duration(entry.success_count, entry.success_ns),
-                fail=_duration(entry.fail_count, entry.fail_ns),
-                queue=_duration(done, entry.queue_ns),
-                compute_input=_duration(done, entry.input_ns),
-                compute_infer=_duration(done, entry.infer_ns),
-                compute_output=_duration(done, entry.output_ns),
-                cache_hit=_duration(entry.cache_hit_count, entry.cache_hit_ns),
-                cache_miss=_duration(entry.cache_miss_count, entry.cache_miss_ns),
+                success=_duration(totals.success_count, totals.success_ns),
+                fail=_duration(totals.fail_count, totals.fail_ns),
+                queue=_duration(done, totals.queue_ns),
+                compute_input=_duration(done, totals.input_ns),
+                compute_infer=_duration(done, totals.infer_ns),
+                compute_output=_duration(done, totals.output_ns),
+                cache_hit=_duration(totals.cache_hit_count, totals.cache_hit_ns),
+                cache_miss=_duration(totals.cache_miss_count, totals.cache_miss_ns),
             ),
-            batch_stats=[_batch_message(rows, entry.sizes[rows]) for rows in sorted(entry.sizes)],
+            batch_stats=[_batch_message(rows, totals.sizes[rows]) for rows in sorted(totals.sizes)],
         )
+
+
+def _add_unusual(totals: VersionStatistics, record: RequestRecord) -> None:
+    times = record.timeline
+    # A request whose client left has no `answered`: its failure counts with no duration.
+    total_ns = max(times.answered - times.received, 0)
+    if record.code is not Code.OK:
+        totals.fail_count += 1
+        totals.fail_ns += total_ns
+        return
+    totals.success_count += 1
+    totals.success_ns += total_ns
+    totals.last_ns = max(totals.last_ns, times.received)
+    if record.cache in ("hit", "coalesced"):
+        totals.cache_hit_count += 1
+        totals.cache_hit_ns += times.answered - times.routed
+        return
+    if record.cache == "miss":
+        totals.cache_miss_count += 1
+        totals.cache_miss_ns += times.queued - times.routed
+    totals.executed_count += 1
+    totals.rows += record.rows
+    totals.queue_ns += times.execute_start - times.queued
+    totals.infer_ns += times.execute_end - times.execute_start
+    totals.output_ns += times.answered - times.execute_end
 
 
 def _batch_message(rows: int, size: BatchSizeStatistics) -> service_pb2.InferBatchStatistics:

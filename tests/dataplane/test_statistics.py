@@ -56,6 +56,20 @@ def test_success_counts_rows_and_phases(statistics):
     assert pair(stats.compute_output) == (2, 4 * MS)
 
 
+def test_many_requests_are_counted_exactly(statistics):
+    for _ in range(1000):
+        statistics.observe(request(rows=2))
+    message = only(statistics)
+    assert message.inference_count == 2000
+    assert pair(message.inference_stats.success) == (1000, 20_000 * MS)
+
+
+def test_request_executed_without_a_queue_has_no_queue_time(statistics):
+    statistics.observe(request(times=Timeline(received=1, execute_start=5, execute_end=7, answered=9)))
+    stats = only(statistics).inference_stats
+    assert (pair(stats.queue), pair(stats.compute_infer)) == ((1, 0), (1, 2))
+
+
 def test_batch_stats_are_kept_per_size_in_order(statistics):
     for rows in (8, 2, 8):
         statistics.observe_batch(batch(rows=rows))
