@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from gateway.core.errors import GatewayError, invalid
 from gateway.core.types import InferRequest, ServableVersion, Stage, Tensor
+from gateway.dataplane.classify import classify_outputs
 from runtimes.base import TensorSpec
 
 
@@ -128,6 +129,8 @@ class ValidateStage:
         for output in request.outputs:
             if output.name not in self._outputs:
                 raise invalid(f"{_id(request)}unexpected inference output '{output.name}' for model '{self._model}'")
+        if any(output.classification for output in request.outputs):
+            request.on_outcome.append(classify_outputs)
 
 
 def _id(request: InferRequest) -> str:
