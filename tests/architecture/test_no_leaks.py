@@ -1,6 +1,5 @@
 """The repository holds no traces of the machines it was written on, no registries and no large binaries."""
 
-import configparser
 import re
 import subprocess
 import sys
@@ -41,9 +40,7 @@ def test_no_machine_paths(root, tracked):
 def test_no_registry_hosts(root, tracked):
     hosts = configured_hosts()
     found = [
-        name
-        for name, text in texts(root, tracked)
-        if REGISTRIES.search(text) or any(host in text for host in hosts)
+        name for name, text in texts(root, tracked) if REGISTRIES.search(text) or any(host in text for host in hosts)
     ]
     assert found == []
 
