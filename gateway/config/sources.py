@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,21 +36,23 @@ class Loaded:
 def load(
     file: Path | None = None,
     flags: Mapping[str, object] | None = None,
+    assignments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
 ) -> Loaded:
     """Load the settings; raise ConfigError naming every problem.
 
     `file` None = `GATEWAY_CONFIG`, else ./gateway.toml where there is one. `flags` maps dotted paths to values,
-    None = not given. `environment` None = the process's own.
+    None = not given. `assignments` are texts `path=value`. `environment` None = the process's own.
     """
     variables = os.environ if environment is None else environment
     path = _file(file, variables)
-    given = {
-        name: (value, f"flag --{name.rpartition('.')[2].replace('_', '-')}")
-        for name, value in (flags or {}).items()
-        if value is not None
-    }
-    layers = [Layer(_read(path) if path else {}), Layer(_environment(variables), textual=True), Layer(given)]
+    given = {name: (value, "flag") for name, value in (flags or {}).items() if value is not None}
+    layers = [
+        Layer(_read(path) if path else {}),
+        Layer(_environment(variables), textual=True),
+        Layer(_assigned(assignments), textual=True),
+        Layer(given),
+    ]
     settings, origins = decode(Settings, layers)
     return Loaded(settings, origins, path)
 
@@ -86,6 +88,16 @@ def _flat(table: Mapping[str, Any], prefix: str) -> list[tuple[str, object]]:
         else:
             pairs.append((f"{prefix}{key}", value))
     return pairs
+
+
+def _assigned(assignments: Sequence[str]) -> dict[str, tuple[object, str]]:
+    found: dict[str, tuple[object, str]] = {}
+    for text in assignments:
+        name, equals, value = text.partition("=")
+        if not (name and equals):
+            raise ConfigError([f"--set: expected PATH=VALUE, got {text!r}"])
+        found[name.strip()] = (value.strip(), "flag --set")
+    return found
 
 
 def _environment(variables: Mapping[str, str]) -> dict[str, tuple[object, str]]:

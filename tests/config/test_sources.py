@@ -32,11 +32,26 @@ def test_flag_beats_environment_beats_file_beats_default(elsewhere):
     settings = loaded.settings
     assert (settings.http_port, settings.grpc_port, settings.admin_port) == (11, 13, 3)
     assert settings.runtime.executor_threads == 5
-    assert loaded.origins["http_port"] == "flag --http-port"
+    assert loaded.origins["http_port"] == "flag"
     assert loaded.origins["grpc_port"] == "environment GATEWAY_GRPC_PORT"
     assert loaded.origins["admin_port"] == "gateway.toml"
     assert loaded.origins["runtime.executor_threads"] == "gateway.toml"
     assert loaded.origins["host"] == "default"
+
+
+def test_an_assignment_is_text_and_stands_between_flag_and_environment():
+    environment = {"GATEWAY_RUNTIME__EXECUTOR_THREADS": "1", "GATEWAY_HTTP_PORT": "1"}
+    assignments = ["runtime.executor_threads=2", "http_port = 2", "drain_grace_s=0.5"]
+    loaded = load(flags={"http_port": 3}, assignments=assignments, environment=environment)
+    assert loaded.settings.runtime.executor_threads == 2
+    assert loaded.origins["runtime.executor_threads"] == "flag --set"
+    assert loaded.settings.http_port == 3
+    assert loaded.settings.drain_grace_s == 0.5
+
+
+@pytest.mark.parametrize("text", ["http_port", "=1", ""])
+def test_an_assignment_without_path_or_value_is_refused(text):
+    assert problems(assignments=[text]) == (f"--set: expected PATH=VALUE, got {text!r}",)
 
 
 def test_double_underscore_nests():
@@ -71,7 +86,7 @@ def test_unknown_keys_are_errors_in_each_source(elsewhere):
     assert problems(flags={"prot": 1}, environment={"GATEWAY_HTTP_PROT": "1"}) == (
         "unknown key 'runtime.executer_threads' (from gateway.toml); did you mean 'runtime.executor_threads'?",
         "unknown key 'http_prot' (from environment GATEWAY_HTTP_PROT); did you mean 'http_port'?",
-        "unknown key 'prot' (from flag --prot)",
+        "unknown key 'prot' (from flag)",
     )
 
 
