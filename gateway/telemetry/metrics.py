@@ -1,0 +1,93 @@
+"""The sink that turns records into measures. Called once per request and once per batch, on the event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from gateway.core.errors import Code
+from gateway.core.timeline import BatchRecord, RequestRecord
+from gateway.telemetry.histogram import ABSENT
+from gateway.telemetry.measures import BUCKETS_S, BatchKey, Measures, RequestSeries, SeriesKey
+
+# Records wait in a list and are counted together: 0.25 us to note one, and 0.85 us each to count 128 of them with
+# numpy (a stall of 0.1 ms). Bisecting into five histograms at every request costs 2.2 us.
+_FOLD_AT = 128
+
+
+class MetricsSink:
+    """Observer of requests (`sink(record)`) and batches (`sink.observe_batch(batch)`).
+
+    Not thread-safe: call everything on one loop. `measures` is what to export or to merge.
+    """
+
+    def __init__(self, buckets_s: Sequence[float] = BUCKETS_S) -> None:
+        self._measures = Measures(tuple(buckets_s))
+        self._records: dict[SeriesKey, list[RequestRecord]] = {}
+        self._batches: dict[BatchKey, list[BatchRecord]] = {}
+
+    def __call__(self, record: RequestRecord) -> None:
+        """Count one finished request."""
+        key = (record.model, record.version, record.role, record.protocol)
+        records = self._records.get(key)
+        if records is None:
+            records = self._records[key] = []
+        records.append(record)
+        if len(records) >= _FOLD_AT:
+            _fold_requests(self._measures.request_series(key), records)
+
+    def observe_batch(self, batch: BatchRecord) -> None:
+        """Count one execution."""
+        key = (batch.model, batch.version)
+        batches = self._batches.get(key)
+        if batches is None:
+            batches = self._batches[key] = []
+        batches.append(batch)
+        if len(batches) >= _FOLD_AT:
+            self._fold_batches(key, batches)
+
+    def measures(self) -> Measures:
+        """Return the live measures, complete up to now; do not modify them."""
+        for key, records in self._records.items():
+            if records:
+                _fold_requests(self._measures.request_series(key), records)
+        for batch_key, batches in self._batches.items():
+            if batches:
+                self._fold_batches(batch_key, batches)
+        return self._measures
+
+    def _fold_batches(self, key: BatchKey, batches: list[BatchRecord]) -> None:
+        series = self._measures.batch_series(key)
+        series.rows.observe(np.array([[batch.rows for batch in batches]], dtype=np.int64))
+        for batch in batches:
+            reason = str(batch.close_reason)
+            series.closed[reason] = series.closed.get(reason, 0) + 1
+        batches.clear()
+
+
+def _fold_requests(series: RequestSeries, records: list[RequestRecord]) -> None:
+    codes = [record.code for record in records]
+    ok = codes.count(Code.OK)
+    if ok:
+        series.codes["OK"] = series.codes.get("OK", 0) + ok
+    if ok != len(codes):
+        for code in codes:
+            if code is not Code.OK:
+                series.codes[code.value] = series.codes.get(code.value, 0) + 1
+    for record in records:
+        if record.compute_share_ns:
+            used = series.compute_ns
+            used[record.principal] = used.get(record.principal, 0) + record.compute_share_ns
+    times = [record.timeline for record in records]
+    received = np.array([t.received for t in times], dtype=np.int64)
+    decoded = np.array([t.decoded for t in times], dtype=np.int64)
+    queued = np.array([t.queued for t in times], dtype=np.int64)
+    start = np.array([t.execute_start for t in times], dtype=np.int64)
+    end = np.array([t.execute_end for t in times], dtype=np.int64)
+    answered = np.array([t.answered for t in times], dtype=np.int64)
+    # A span is absent where one of its ends was not reached; PHASES gives the order.
+    begins = np.stack([received, received, queued, start, end])
+    ends = np.stack([answered, decoded, start, end, answered])
+    series.durations.observe(np.where((begins > 0) & (ends > 0), ends - begins, ABSENT))
+    records.clear()
