@@ -48,17 +48,20 @@ class OnnxInstance:
         self._thread_slots = slots
         self._all_outputs = [spec.name for spec in signature.outputs]
         self._input_count = len(signature.inputs)
-        self._gauge = signature.inputs[0].name if signature.inputs else ""
+        self._texts = tuple(spec.name for spec in signature.inputs if spec.datatype == "BYTES")
         self._inline_below_ns = INLINE_BELOW_NS if inline else 0
         self._cost_ns = [UNKNOWN_NS] * SIZES
+        self._closed = False
 
     def submit(self, call: ExecuteCall, done: Done) -> Cancel:
         """Execute inline where the measured cost of this size is small, else on a dispatcher thread."""
         inputs = call.inputs
-        try:
-            size = inputs[self._gauge].size.bit_length()
-        except (KeyError, AttributeError):
-            size = 0
+        elements = 0
+        for array in inputs.values():
+            elements += array.size
+        if self._texts:
+            elements += self._text_bytes(inputs)
+        size = elements.bit_length()
         expected_ns = self._cost_ns[size]
         if expected_ns >= self._inline_below_ns:
             return self._dispatch(call, done, size)
@@ -69,6 +72,9 @@ class OnnxInstance:
             self.slots = 1
         names = call.outputs or self._all_outputs
         started_ns = time.monotonic_ns()
+        if 0 < call.deadline_ns <= started_ns:
+            done(_expired())
+            return nothing_to_cancel
         try:
             values = self._execute(names, inputs, None)
         except Exception as error:  # onnxruntime raises a dozen types, UnicodeDecodeError and MemoryError among them
@@ -85,14 +91,11 @@ class OnnxInstance:
         """Execute as `submit`: an ONNX model answers once."""
         return self.submit(call, done)
 
-    def runs_inline(self, elements: int) -> bool:
-        """Tell whether a call whose first input has `elements` elements would run on the loop."""
-        return self._cost_ns[elements.bit_length()] < self._inline_below_ns
-
     async def close(self) -> None:
         """Let the session go; its memory is freed when the last running call ends. Idempotent."""
         self._execute = _closed
         self._inline_below_ns = 0
+        self._closed = True
 
     def execute(self, call: ExecuteCall) -> ExecuteResult:
         """Execute now, on whatever thread this is. Never raises."""
@@ -113,11 +116,20 @@ class OnnxInstance:
             self._cost_ns[size] = taken_ns if taken_ns < old else old + ((min(taken_ns, old * OUTLIER) - old) >> 3)
 
     def _dispatch(self, call: ExecuteCall, done: Done, size: int) -> Cancel:
+        if self._closed:  # the threads may be gone
+            done(self.execute(call))
+            return nothing_to_cancel
         self.slots = self._thread_slots
         self.threaded_calls += 1
         job = Job(_ThreadCall(self, call, size), done, asyncio.get_running_loop())
         self._dispatchers.put(job)
         return job.cancel
+
+    def _text_bytes(self, inputs: Mapping[str, Array]) -> int:
+        try:
+            return sum(sum(map(len, inputs[name].reshape(-1).tolist())) for name in self._texts)
+        except (KeyError, TypeError):  # refused later, with its name
+            return 0
 
     def _explain(self, call: ExecuteCall, error: Exception | None) -> ExecutionFailed:
         if isinstance(error, ExecutionFailed):
@@ -143,9 +155,8 @@ class _ThreadCall:
         self._taken_ns = 0
 
     def execute(self) -> ExecuteResult:
-        deadline_ns = self._call.deadline_ns
-        if deadline_ns and time.monotonic_ns() >= deadline_ns:
-            return ExecutionFailed("the deadline passed before execution started")
+        if 0 < self._call.deadline_ns <= time.monotonic_ns():
+            return _expired()
         # Thread time, not wall time: after the run this thread may wait milliseconds for a busy loop's
         # interpreter lock, and a cheap model would then never come back inline.
         clock = self._instance.cpu_clock
@@ -161,3 +172,7 @@ class _ThreadCall:
 
 def _closed(*_: Any) -> list[Array]:
     raise ExecutionFailed("the model is closed")
+
+
+def _expired() -> ExecutionFailed:
+    return ExecutionFailed("the deadline passed before execution started")
