@@ -63,29 +63,9 @@ class OnnxInstance:
             elements += self._text_bytes(inputs)
         size = elements.bit_length()
         expected_ns = self._cost_ns[size]
-        if expected_ns >= self._inline_below_ns:
-            return self._dispatch(call, done, size)
-        if len(inputs) != self._input_count:
-            done(self._explain(call, None))
-            return nothing_to_cancel
-        if self.slots != 1 and not self.threaded_calls:
-            self.slots = 1
-        names = call.outputs or self._all_outputs
-        started_ns = time.monotonic_ns()
-        if 0 < call.deadline_ns <= started_ns:
-            done(_expired())
-            return nothing_to_cancel
-        try:
-            values = self._execute(names, inputs, None)
-        except Exception as error:  # onnxruntime raises a dozen types, UnicodeDecodeError and MemoryError among them
-            done(self._explain(call, error))
-            return nothing_to_cancel
-        taken_ns = time.monotonic_ns() - started_ns
-        if taken_ns > expected_ns * OUTLIER:
-            taken_ns = expected_ns * OUTLIER
-        self._cost_ns[size] = expected_ns + ((taken_ns - expected_ns) >> 3)
-        done(dict(zip(names, values, strict=True)))
-        return nothing_to_cancel
+        if expected_ns < self._inline_below_ns:
+            return self._run_inline(call, done, size, expected_ns)
+        return self._dispatch(call, done, size)
 
     def submit_stream(self, call: ExecuteCall, emit: Callable[[Mapping[str, Array]], None], done: Done) -> Cancel:
         """Execute as `submit`: an ONNX model answers once."""
@@ -114,6 +94,30 @@ class OnnxInstance:
             old = self._cost_ns[size]
             # Downward at once: a first run pays allocations and is ten times dearer than the ones after it.
             self._cost_ns[size] = taken_ns if taken_ns < old else old + ((min(taken_ns, old * OUTLIER) - old) >> 3)
+
+    def _run_inline(self, call: ExecuteCall, done: Done, size: int, expected_ns: int) -> Cancel:
+        inputs = call.inputs
+        if len(inputs) != self._input_count:
+            done(self._explain(call, None))
+            return nothing_to_cancel
+        if self.slots != 1 and not self.threaded_calls:
+            self.slots = 1
+        names = call.outputs or self._all_outputs
+        started_ns = time.monotonic_ns()
+        if 0 < call.deadline_ns <= started_ns:
+            done(_expired())
+            return nothing_to_cancel
+        try:
+            values = self._execute(names, inputs, None)
+        except Exception as error:  # onnxruntime raises a dozen types, UnicodeDecodeError and MemoryError among them
+            done(self._explain(call, error))
+            return nothing_to_cancel
+        taken_ns = time.monotonic_ns() - started_ns
+        if taken_ns > expected_ns * OUTLIER:
+            taken_ns = expected_ns * OUTLIER
+        self._cost_ns[size] = expected_ns + ((taken_ns - expected_ns) >> 3)
+        done(dict(zip(names, values, strict=True)))
+        return nothing_to_cancel
 
     def _dispatch(self, call: ExecuteCall, done: Done, size: int) -> Cancel:
         if self._closed:  # the threads may be gone
