@@ -61,7 +61,7 @@ class ServableVersion(msgspec.Struct, frozen=True, eq=False):
     default_timeout_ns: int = 0
     labels: Mapping[str, tuple[str, ...]] = {}
     optional_inputs: frozenset[str] = frozenset()
-    memo: dict[str, Any] = msgspec.field(default_factory=dict)
+    memo: dict[Any, Any] = msgspec.field(default_factory=dict)
 
 
 Outcome = InferResponse | GatewayError
