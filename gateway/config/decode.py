@@ -9,10 +9,13 @@ from __future__ import annotations
 import difflib
 import math
 import types
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+FILLED = "filled"
+"""Key of a section's field metadata: which of the section's fields are taken from which setting beside it."""
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
@@ -37,14 +40,17 @@ class _Mismatch(Exception):
     """The value does not have the type; the text says what was expected."""
 
 
-def leaves(settings: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted path, type) of every setting, in the order they are written down."""
+def leaves(settings: type, prefix: str = "", filled: Collection[str] = ()) -> Iterator[tuple[str, Any]]:
+    """Yield (dotted path, type) of every setting, in the order they are written down.
+
+    `filled` names fields that cannot be set, because the settings above fill them in.
+    """
     hints = get_type_hints(settings)
     for item in fields(settings):
         path = f"{prefix}{item.name}"
         if is_dataclass(hints[item.name]):
-            yield from leaves(hints[item.name], f"{path}.")
-        else:
+            yield from leaves(hints[item.name], f"{path}.", item.metadata.get(FILLED, ()))
+        elif item.name not in filled:
             yield path, hints[item.name]
 
 

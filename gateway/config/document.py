@@ -9,11 +9,12 @@ import json
 import re
 import textwrap
 import tokenize
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from gateway.config.decode import FILLED
 from gateway.config.settings import Settings
 
 REDACTED = "***"
@@ -21,13 +22,15 @@ _SECRET = re.compile(r"(^|_)(password|secret|token|key|pepper)$")
 """Fields of such names are never shown; a `..._file` names where the secret is and is shown."""
 
 
-def document(settings: Any) -> dict[str, Any]:
-    """Return the effective settings as JSON-ready nested dictionaries, secrets redacted."""
+def document(settings: Any, filled: Collection[str] = ()) -> dict[str, Any]:
+    """Return the effective settings as JSON-ready nested dictionaries, secrets redacted, without `filled` fields."""
     shown: dict[str, Any] = {}
     for item in fields(settings):
         value = getattr(settings, item.name)
         if is_dataclass(value):
-            shown[item.name] = document(value)
+            shown[item.name] = document(value, item.metadata.get(FILLED, ()))
+        elif item.name in filled:
+            continue
         elif _SECRET.search(item.name) and value:
             shown[item.name] = REDACTED
         else:
@@ -42,25 +45,27 @@ def example() -> str:
         "# Flag > environment (GATEWAY_HTTP_PORT, GATEWAY_RUNTIME__INTRA_OP_THREADS) > this file > default.",
         "",
     ]
-    lines += _example_section(Settings(), "")
+    lines += _example_section(Settings(), "", ())
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _example_section(settings: Any, prefix: str) -> Iterator[str]:
+def _example_section(settings: Any, prefix: str, filled: Collection[str]) -> Iterator[str]:
     comments = _comments(type(settings))
-    nested: list[tuple[str, Any]] = []
+    nested: list[tuple[str, Any, Collection[str]]] = []
     for item in fields(settings):
         value = getattr(settings, item.name)
         if is_dataclass(value):
-            nested.append((item.name, value))
+            nested.append((item.name, value, item.metadata.get(FILLED, ())))
+            continue
+        if item.name in filled:
             continue
         yield from (f"# {line}" for line in comments.get(item.name, ()))
         yield f"# {item.name} = {_toml(value)}"
-    for name, value in nested:
+    for name, value, taken in nested:
         yield ""
         yield from (f"# {line}" for line in _docstring(type(value)))
         yield f"[{prefix}{name}]"
-        yield from _example_section(value, f"{prefix}{name}.")
+        yield from _example_section(value, f"{prefix}{name}.", taken)
 
 
 def _docstring(settings: type) -> list[str]:

@@ -7,11 +7,13 @@ A section is the room's own frozen dataclass; adding one is one line here. Comme
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Literal
 
+from gateway.config.decode import FILLED
 from gateway.dataplane.admission import AdmissionSettings
+from gateway.protocols.grpc_settings import GrpcSettings
 
 MAX_PORT = 65535
 
@@ -50,6 +52,7 @@ class Settings:
     drain_timeout_s: float = 30.0  # after that: longest wait for requests in flight
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    grpc: GrpcSettings = field(default_factory=GrpcSettings, metadata={FILLED: {"host": "host", "port": "grpc_port"}})
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
 
@@ -66,6 +69,10 @@ class Settings:
             )
         for name in ("host", "admin_host"):
             self._check_bind(name, getattr(self, name))
+        for item in fields(self):
+            if item.metadata.get(FILLED):
+                taken = {name: getattr(self, source) for name, source in item.metadata[FILLED].items()}
+                object.__setattr__(self, item.name, replace(getattr(self, item.name), **taken))
 
     def _check_ports_differ(self) -> None:
         ports = [port for port in (self.http_port, self.grpc_port, self.admin_port) if port]

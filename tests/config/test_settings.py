@@ -53,3 +53,10 @@ def test_a_value_out_of_range_is_named(flags, message):
 def test_several_ports_may_be_free_choice():
     settings = Settings(http_port=0, grpc_port=0, admin_port=0)
     assert settings.http_port == 0
+
+
+def test_a_sections_address_is_filled_in_and_cannot_be_set_by_itself():
+    settings = load(flags={"grpc_port": 9001, "host": "::1"}, environment={}).settings
+    assert (settings.grpc.host, settings.grpc.port) == ("::1", 9001)
+    (problem,) = problems({"grpc.port": 1})
+    assert problem == "unknown key 'grpc.port' (from flag); did you mean 'grpc_port'?"
