@@ -141,8 +141,8 @@ class OnnxInstance:
         fault = wrong_with(self.signature, call)
         if fault:
             return ExecutionFailed(fault, bad_input=True)
-        if isinstance(error, UnicodeDecodeError):
-            return ExecutionFailed("an output of type BYTES is not valid UTF-8")
+        if isinstance(error, UnicodeDecodeError):  # from an output, or from onnxruntime's own error text
+            return ExecutionFailed("the model produced text that is not valid UTF-8")
         # The shapes fit, so INVALID_ARGUMENT comes from an operator that refused a value, such as an index.
         return ExecutionFailed(clean(error) if error else "failed", bad_input=type(error).__name__ == "InvalidArgument")
 
