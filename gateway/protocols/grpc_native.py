@@ -54,15 +54,18 @@ class NativeTransport:
 
     async def start(self, address: str) -> int:
         """Listen on `host:port` and return the bound port; raise OSError where that fails."""
-        front = self._package.NativeGrpcFront(
-            address,
-            [],
-            io_threads=IO_THREADS,
-            call_details=True,
-            max_concurrent_streams=self._settings.max_concurrent_streams,
-            max_metadata_size=self._settings.max_metadata_bytes,
-            reuse_port=self._settings.reuse_port,
-        )
+        try:
+            front = self._package.NativeGrpcFront(
+                address,
+                [],
+                io_threads=IO_THREADS,
+                call_details=True,
+                max_concurrent_streams=self._settings.max_concurrent_streams,
+                max_metadata_size=self._settings.max_metadata_bytes,
+                reuse_port=self._settings.reuse_port,
+            )
+        except OSError as error:
+            raise OSError(f"cannot listen for gRPC on {address}") from error
         table = unary_methods(self._calls.service)
         self._methods = [None, *table.values()]
         front.add_methods([(f"/{INFERENCE_SERVICE}/ModelInfer", False), *((path, False) for path in table)])

@@ -35,7 +35,7 @@ async def failure(call):
 
 
 async def until(condition):
-    while not condition():
+    while not condition():  # noqa: ASYNC110 - conditions of the service under test have no event
         await asyncio.sleep(0)
 
 
@@ -310,7 +310,7 @@ async def test_a_busy_port_is_an_error(open_door, service, transport):
     address = await open_door(reuse_port=False)
     port = int(address.rpartition(":")[2])
     door = GrpcDoor(service, GrpcSettings(port=port, transport=transport, reuse_port=False))
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="cannot listen for gRPC"):
         await door.start()
     await door.stop(0)
 
