@@ -49,7 +49,7 @@ class OnnxRuntime:
         _custom_libraries(options)
         _providers(options.device)
         model = read_model(source)
-        check_model(source)
+        check_model(source, model)
         return facts_of(model)
 
     def load(self, source: ModelSource, options: LoadOptions) -> OnnxInstance:

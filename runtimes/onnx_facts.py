@@ -75,10 +75,8 @@ def _spec(value: ValueInfoProto, side: str) -> TensorSpec:
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
         what = (kind or "value without a type").removesuffix("_type").replace("_", " ")
-        raise LoadFailed(
-            f"{side} {value.name!r} is a {what}, not a tensor; export the model with plain tensors "
-            "(skl2onnx: options={'zipmap': False})"
-        )
+        advice = "; export it as plain tensors (skl2onnx: options={'zipmap': False})" if kind else ""
+        raise LoadFailed(f"{side} {value.name!r} is a {what}, not a tensor{advice}")
     tensor = value.type.tensor_type
     datatype = DATATYPES.get(tensor.elem_type)
     if datatype is None:

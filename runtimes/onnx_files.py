@@ -19,9 +19,12 @@ from runtimes.base import LoadFailed, ModelSource
 from runtimes.onnx_rows import nodes
 
 MAX_MESSAGE_CHARS = 600
+# A source file with line, then a function: its bare name, or its whole signature.
 _SOURCE_LOCATION = re.compile(
-    r"/\S+\.(?:cc|cpp|cu|cuh|h):\d+ (?:[^()]{0,400}\([^)]{0,400}\)+(?: const)? (?:\[with [^\]]*\] )?)?"
+    r"\S*\w\.(?:cc|cpp|cu|cuh|h):\d+ "
+    r"(?:[^()]{0,400}\([^)]{0,400}\)+(?: const)? (?:\[with [^\]]{0,400}\] )?|[\w:]+ )?"
 )
+_PREFIX = re.compile(r"Load model from \S+ failed:\s*|This is an invalid model\. ")
 _CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
 
 
@@ -46,23 +49,32 @@ def read_model(source: ModelSource) -> ModelProto:
     return model
 
 
-def check_model(source: ModelSource) -> None:
+def check_model(source: ModelSource, model: ModelProto) -> None:
     """Run the ONNX checker on a file that `read_model` accepted. Raises LoadFailed."""
+    shapeless = [value.type.tensor_type for value in model.graph.output if value.type.HasField("tensor_type")]
+    shapeless = [kind for kind in shapeless if not kind.HasField("shape")]
+    for kind in shapeless:  # the checker insists on a shape, which exporters leave out and onnxruntime infers
+        kind.shape.SetInParent()
     try:
-        onnx.checker.check_model(source.path)
+        onnx.checker.check_model(model if shapeless else source.path)
     except Exception as error:  # the checker raises ValidationError and, for broken files, several others
         raise LoadFailed(f"{source.path.name}: {clean(error, source)}") from error
+    finally:
+        for kind in shapeless:
+            kind.ClearField("shape")
 
 
 def clean(error: BaseException, source: ModelSource | None = None) -> str:
     """Make a foreign error's text fit to be shown: one line, no path, no source location, bounded."""
+    if isinstance(error, UnicodeDecodeError):  # text in a broken file, or onnxruntime's own message about one
+        return "text in it is not valid UTF-8"
     text = str(error).split("==> Context:")[0]
     if source is not None:
         for path in (source.path, source.path.resolve()):
             text = text.replace(str(path), path.name)
         for folder in (source.path.parent, source.path.parent.resolve(), source.root, source.root.resolve()):
             text = text.replace(f"{folder}/", "").replace(str(folder), "the model's folder")
-    text = _CODE.sub("", _SOURCE_LOCATION.sub("", text))
+    text = _PREFIX.sub("", _CODE.sub("", _SOURCE_LOCATION.sub("", text)))
     text = " ".join(text.split()) or type(error).__name__
     return text if len(text) <= MAX_MESSAGE_CHARS else f"{text[:MAX_MESSAGE_CHARS]}..."
 
