@@ -152,6 +152,8 @@ def _whole(raw: object, textual: bool) -> int:
             raise _Mismatch("a whole number") from None
     if isinstance(raw, bool) or not isinstance(raw, int):
         raise _Mismatch("a whole number")
+    if raw < 0:
+        raise _Mismatch("at least 0")
     return raw
 
 
@@ -163,6 +165,8 @@ def _number(raw: object, textual: bool) -> float:
             raise _Mismatch("a number") from None
     if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
         raise _Mismatch("a number")
+    if raw < 0:
+        raise _Mismatch("at least 0")
     return float(raw)
 
 
@@ -181,4 +185,4 @@ def _path(raw: object, _textual: bool) -> Path:
 
 
 _SCALARS = {bool: _boolean, int: _whole, float: _number, str: _text, Path: _path}
-"""The types a setting may have, beside Literal, `tuple[T, ...]` and `T | None`."""
+"""The types a setting may have, beside Literal, `tuple[T, ...]` and `T | None`. No number here means below 0."""

@@ -13,7 +13,9 @@ from typing import Literal
 
 from gateway.config.decode import FILLED
 from gateway.dataplane.admission import AdmissionSettings
+from gateway.models.settings import ModelsSettings
 from gateway.protocols.grpc_settings import GrpcSettings
+from gateway.protocols.http_settings import HttpSettings
 
 MAX_PORT = 65535
 
@@ -28,8 +30,8 @@ class RuntimeSettings:
     intra_op_threads: int = 1
 
     def __post_init__(self) -> None:
-        _at_least(0, executor_threads=self.executor_threads)
-        _at_least(1, intra_op_threads=self.intra_op_threads)
+        if self.intra_op_threads < 1:
+            raise ValueError(f"intra_op_threads: expected at least 1, got {self.intra_op_threads}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +54,19 @@ class Settings:
     drain_timeout_s: float = 30.0  # after that: longest wait for requests in flight
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
+    http: HttpSettings = field(default_factory=HttpSettings)
     grpc: GrpcSettings = field(default_factory=GrpcSettings, metadata={FILLED: {"host": "host", "port": "grpc_port"}})
+    models: ModelsSettings = field(
+        default_factory=ModelsSettings, metadata={FILLED: {"drain_timeout_s": "drain_timeout_s"}}
+    )
     admission: AdmissionSettings = field(default_factory=AdmissionSettings)
     runtime: RuntimeSettings = field(default_factory=RuntimeSettings)
 
     def __post_init__(self) -> None:
         for name in ("http_port", "grpc_port", "admin_port"):
-            if not 0 <= getattr(self, name) <= MAX_PORT:
+            if getattr(self, name) > MAX_PORT:
                 raise ValueError(f"{name}: expected a port between 0 and {MAX_PORT}, got {getattr(self, name)}")
         self._check_ports_differ()
-        _at_least(0, drain_grace_s=self.drain_grace_s, drain_timeout_s=self.drain_timeout_s)
         if self.workers != 0:
             raise ValueError(
                 f"workers: expected 0, got {self.workers} (the supervisor that would start worker processes "
@@ -98,9 +103,3 @@ def is_loopback(address: str) -> bool:
         return ipaddress.ip_address(address).is_loopback
     except ValueError:
         return False
-
-
-def _at_least(minimum: int, **values: float) -> None:
-    for name, value in values.items():
-        if not value >= minimum:
-            raise ValueError(f"{name}: expected at least {minimum}, got {value}")

@@ -15,8 +15,8 @@ class Room:
     ratio: float = 0.5
 
     def __post_init__(self):
-        if self.size < 0:
-            raise ValueError(f"size: expected at least 0, got {self.size}")
+        if self.size > 99:
+            raise ValueError(f"size: expected at most 99, got {self.size}")
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,8 @@ def test_text_is_parsed_by_type(path, text, value):
         ("room.size", "7", "a whole number"),
         ("room.size", 7.0, "a whole number"),
         ("room.size", True, "a whole number"),
+        ("room.size", -1, "at least 0"),
+        ("room.ratio", -0.5, "at least 0"),
         ("room.ratio", "1", "a number"),
         ("room.ratio", float("nan"), "a number"),
         ("name", 7, "text"),
@@ -124,7 +126,7 @@ def test_a_value_where_a_section_belongs_is_a_problem():
 
 
 def test_a_rooms_own_check_is_reported_with_its_path():
-    assert problems(layer({"room.size": -1})) == ("room.size: expected at least 0, got -1",)
+    assert problems(layer({"room.size": 100})) == ("room.size: expected at most 99, got 100",)
 
 
 def test_all_problems_are_reported_at_once():

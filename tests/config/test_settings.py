@@ -39,10 +39,10 @@ def test_workers_are_refused_until_there_is_a_supervisor():
     ("flags", "message"),
     [
         ({"http_port": 70000}, "http_port: expected a port between 0 and 65535, got 70000"),
-        ({"admin_port": -1}, "admin_port: expected a port between 0 and 65535, got -1"),
+        ({"admin_port": -1}, "admin_port: expected at least 0, got -1 (from flag)"),
         ({"http_port": 8001}, "http_port, grpc_port, admin_port: expected different ports, got 8001, 8001, 8002"),
-        ({"drain_timeout_s": -1.0}, "drain_timeout_s: expected at least 0, got -1.0"),
-        ({"runtime.executor_threads": -1}, "runtime.executor_threads: expected at least 0, got -1"),
+        ({"drain_timeout_s": -1.0}, "drain_timeout_s: expected at least 0, got -1.0 (from flag)"),
+        ({"runtime.executor_threads": -1}, "runtime.executor_threads: expected at least 0, got -1 (from flag)"),
         ({"runtime.intra_op_threads": 0}, "runtime.intra_op_threads: expected at least 1, got 0"),
     ],
 )
