@@ -109,32 +109,27 @@ class AioTransport:
 
 def model_infer(calls: InferCalls) -> _UnaryHandler:
     """Return the ModelInfer handler: the callback contract of the data plane behind one future."""
-    service_infer = calls.service.infer
     loop = asyncio.get_running_loop()
 
     async def handle(raw: bytes, context: Any) -> bytes:
-        request = None
+        call = calls.begin(raw, context.invocation_metadata(), context.time_remaining())
+        request = call.request
+        done = loop.create_future()
+        request.on_outcome.append(functools.partial(_wake, done))
+        calls.dispatch(call)
         try:
-            request = calls.begin(raw, context.invocation_metadata(), context.time_remaining())
-            done = loop.create_future()
-            request.on_outcome.append(functools.partial(_wake, done))
-            service_infer(request)
             await done
-            outcome = request.outcome
-            if isinstance(outcome, GatewayError):
-                raise outcome
-            assert outcome is not None  # noqa: S101 - `done` is set by `complete`
-            answer = calls.encode(request, outcome)
         except asyncio.CancelledError:
-            if request is not None:
-                calls.cancel(request)
+            calls.cancel(request)
             raise
-        except Exception as error:
-            return await _refuse(context, error, request)
-        context.set_trailing_metadata(trailers(request))
         # After this coroutine has handed the answer to the transport: observers and mirrors come second.
         loop.call_soon(request.finish)
-        return answer
+        answer = calls.encode(request)
+        if isinstance(answer, bytes):
+            context.set_trailing_metadata(trailers(call))
+            return answer
+        await _abort(context, answer, trailers(call, answer))
+        return b""
 
     return handle
 
@@ -142,18 +137,6 @@ def model_infer(calls: InferCalls) -> _UnaryHandler:
 def _wake(done: asyncio.Future[None], _request: InferRequest, _outcome: Outcome) -> None:
     if not done.done():
         done.set_result(None)
-
-
-async def _refuse(context: Any, error: Exception, request: InferRequest | None) -> bytes:
-    failure = as_gateway_error(error)
-    try:
-        await _abort(context, failure, error_trailers(failure, request))
-    finally:
-        if request is not None:
-            if request.outcome is not failure:
-                request.replace_outcome(failure)
-            request.finish()
-    return b""
 
 
 async def _abort(context: Any, error: GatewayError, metadata: tuple[tuple[str, str], ...]) -> None:
@@ -165,7 +148,9 @@ def _unary(method: UnaryMethod) -> _UnaryHandler:
         try:
             return method.call(raw)
         except Exception as error:
-            return await _refuse(context, error, None)
+            failure = as_gateway_error(error)
+            await _abort(context, failure, error_trailers(failure))
+            return b""
 
     return handle
 

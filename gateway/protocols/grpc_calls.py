@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
-import secrets
+import re
 from collections.abc import Iterable
 from typing import Any, Protocol
+
+import msgspec
 
 from gateway.core.clock import NS_PER_S, Clock, monotonic_ns
 from gateway.core.deadline import tighten, timeout_ms_ns
@@ -15,12 +16,20 @@ from gateway.core.oip import model_config_pb2, service_pb2
 from gateway.core.trace import parse_traceparent
 from gateway.core.types import IndexEntry, InferRequest, InferResponse, ModelMetadata
 from gateway.protocols import v2_pb
+from gateway.protocols.timing import server_timing
 
 Metadata = tuple[tuple[str, str], ...]
 GivenMetadata = Iterable[tuple[str, Any]]
 """As received: values of keys in `-bin` are bytes, all others are text."""
 
-MAX_REQUEST_ID = 128
+MAX_MEMO = 512
+
+_REQUEST_ID = re.compile(r"[!-~]{1,128}")
+_KEYS = frozenset(
+    {"x-request-id", "traceparent", "x-gateway-timing", "x-request-timeout-ms", "x-envoy-expected-rq-timeout-ms"}
+)
+_UNANSWERED = GatewayError(Code.INTERNAL, "internal error")
+_OVER_BUDGET = GatewayError(Code.OVERLOADED, "too many request bytes in flight", retry_after_s=1)
 
 _LOG = logging.getLogger(__name__)
 
@@ -47,6 +56,10 @@ class Service(Protocol):
 
     def infer(self, request: InferRequest, /) -> None:
         """Start; the request's hooks tell its outcome. Never raises."""
+        ...
+
+    def refuse(self, request: InferRequest, error: GatewayError, /) -> None:
+        """Record and complete a request that could not be decoded."""
         ...
 
     def server_live(self) -> bool:
@@ -78,6 +91,14 @@ class Service(Protocol):
         ...
 
 
+class Call(msgspec.Struct, eq=False):
+    """One inference call: its request, the error that refused it before it was one, and what its answer carries."""
+
+    request: InferRequest
+    error: GatewayError | None = None
+    timing: bool = False
+
+
 class InferCalls:
     """Decodes, starts and encodes inference calls. One object per door; used on the event loop only."""
 
@@ -85,43 +106,54 @@ class InferCalls:
         self.service = service
         self._budget = service.byte_budget
         self._now = now
-        self._ids = itertools.count(1)
-        self._id_prefix = secrets.token_hex(6)
 
-    def begin(self, raw: bytes, metadata: GivenMetadata, remaining_s: float | None) -> InferRequest:
-        """Decode one call and account for its bytes until it is finished; raise GatewayError (nothing held then).
+    def begin(self, raw: bytes, metadata: GivenMetadata, remaining_s: float | None) -> Call:
+        """Decode one call and hold its bytes in the budget until it is finished; never raises.
 
         `remaining_s` is what is left of the call's own deadline, None = it has none.
         """
         now = self._now()
         size = len(raw)
-        if not self._budget.take(size):
-            raise GatewayError(Code.OVERLOADED, "too many request bytes in flight", retry_after_s=1)
-        try:
-            request = v2_pb.decode_infer(v2_pb.parse_infer(raw), now)
-            self._apply(request, metadata, now)
-        except BaseException:
-            self._budget.give(size)
-            raise
+        held = self._budget.take(size)
+        call = self._decode(raw, now) if held else _refused("", "", _OVER_BUDGET)
+        request = call.request
+        if held:
+            request.bytes_in = size
+            # Added first, so it runs last: the bytes are held for as long as an observer may look at the arrays.
+            request.on_finished.append(self._release)
         if remaining_s is not None:
             request.deadline_ns = tighten(request.deadline_ns, now + int(remaining_s * NS_PER_S))
-        request.bytes_in = size
-        # Added first, so it runs last: the bytes are held for as long as an observer may look at the arrays.
-        request.on_finished.append(self._release)
+        try:
+            _read_metadata(call, metadata, now)
+        except GatewayError as error:
+            call.error = call.error or error
         timeline = request.timeline
         timeline.received = now
         timeline.decoded = self._now()
-        return request
+        return call
 
-    def encode(self, request: InferRequest, response: InferResponse) -> bytes:
-        """Serialise an answer and stamp it; raise GatewayError(INTERNAL) where that fails."""
-        try:
-            body: bytes = v2_pb.encode_infer(request, response).SerializeToString()
-        except Exception as error:
-            raise self._unencodable(request, error) from error
-        request.bytes_out += len(body)
+    def dispatch(self, call: Call) -> None:
+        """Hand the request inward; the caller has put its own hook on `on_outcome` before."""
+        if call.error is None:
+            self.service.infer(call.request)
+        else:
+            self.service.refuse(call.request, call.error)
+
+    def encode(self, request: InferRequest) -> bytes | GatewayError:
+        """Serialise the outcome and stamp it; an answer that cannot be encoded becomes the error returned."""
+        outcome = request.outcome
+        result: bytes | GatewayError
+        if isinstance(outcome, InferResponse):
+            try:
+                result = v2_pb.encode_infer(request, outcome).SerializeToString()
+                request.bytes_out += len(result)
+            except Exception as error:
+                result = self._unencodable(request, error)
+                request.replace_outcome(result)
+        else:
+            result = _UNANSWERED if outcome is None else outcome
         request.timeline.answered = self._now()
-        return body
+        return result
 
     def encode_part(self, request: InferRequest, response: InferResponse, *, final: bool | None) -> Any:
         """Build one ModelStreamInferResponse; `final` is told to the client where it is not None."""
@@ -144,17 +176,13 @@ class InferCalls:
             request.fail(Code.CANCELLED, "the client cancelled the request")
         request.finish()
 
-    def _apply(self, request: InferRequest, metadata: GivenMetadata, now: int) -> None:
-        for key, value in metadata:
-            if key == "x-request-id":
-                if len(value) <= MAX_REQUEST_ID:
-                    request.request_id = value
-            elif key == "traceparent":
-                request.trace = parse_traceparent(value)
-            elif key == "x-request-timeout-ms":
-                request.deadline_ns = tighten(request.deadline_ns, now + timeout_ms_ns(value, key))
-        if not request.request_id:
-            request.request_id = f"{self._id_prefix}-{next(self._ids):x}"
+    def _decode(self, raw: bytes, now: int) -> Call:
+        message = None
+        try:
+            message = v2_pb.parse_infer(raw)
+            return Call(v2_pb.decode_infer(message, now))
+        except GatewayError as error:
+            return _refused("" if message is None else message.model_name, "" if message is None else message.id, error)
 
     def _release(self, request: InferRequest) -> None:
         self._budget.give(request.bytes_in)
@@ -165,20 +193,57 @@ class InferCalls:
         return GatewayError(Code.INTERNAL, f"the answer of model '{request.model}' cannot be encoded")
 
 
-def trailers(request: InferRequest) -> Metadata:
-    """Return the trailing metadata of an inference call."""
+def trailers(call: Call, error: GatewayError | None = None) -> Metadata:
+    """Return the trailing metadata of an inference call; `error` is how it failed."""
+    request = call.request
+    metadata = _served_by(request)
+    if request.request_id:
+        metadata = (*metadata, ("x-request-id", request.request_id))
+    if call.timing:
+        metadata = (*metadata, ("server-timing", server_timing(request).decode()))
+    return metadata if error is None else (*metadata, *error_trailers(error))
+
+
+def error_trailers(error: GatewayError) -> Metadata:
+    """Return the trailing metadata of a failure: `retry-after` in seconds where waiting helps."""
+    return () if error.retry_after_s is None else (("retry-after", str(error.retry_after_s)),)
+
+
+def _served_by(request: InferRequest) -> Metadata:
+    """Return what names the version and the route: kept per version, because it repeats on every answer."""
     target = request.target
     if target is None:
-        return (("x-request-id", request.request_id),)
-    return (("x-request-id", request.request_id), ("x-gateway-version", target.version))
+        return ()
+    key = ("grpc_trailers", request.route_reason)
+    metadata: Metadata | None = target.memo.get(key)
+    if metadata is None:
+        metadata = (
+            ("x-gateway-version", target.version),
+            ("x-gateway-route", request.route_reason.encode("ascii", "replace").decode()),
+        )
+        if len(target.memo) < MAX_MEMO:
+            target.memo[key] = metadata
+    return metadata
 
 
-def error_trailers(error: GatewayError, request: InferRequest | None = None) -> Metadata:
-    """Return the trailing metadata of a failed call: `retry-after` in seconds where waiting helps."""
-    common = () if request is None else trailers(request)
-    if error.retry_after_s is None:
-        return common
-    return (*common, ("retry-after", str(error.retry_after_s)))
+def _refused(model: str, client_id: str, error: GatewayError) -> Call:
+    return Call(InferRequest(model=model[: v2_pb.MAX_NAME], id=client_id, protocol="grpc"), error)
+
+
+def _read_metadata(call: Call, metadata: GivenMetadata, now: int) -> None:
+    request = call.request
+    for key, value in metadata:
+        if key not in _KEYS:
+            continue
+        if key == "x-request-id":
+            if _REQUEST_ID.fullmatch(value):
+                request.request_id = value
+        elif key == "traceparent":
+            request.trace = parse_traceparent(value)
+        elif key == "x-gateway-timing":
+            call.timing = value != "0"
+        else:
+            request.deadline_ns = tighten(request.deadline_ns, now + timeout_ms_ns(value, key))
 
 
 def as_gateway_error(error: Exception) -> GatewayError:

@@ -20,7 +20,7 @@ from typing import Any
 from gateway.core.errors import Code, GatewayError
 from gateway.core.types import InferRequest, Outcome
 from gateway.protocols.grpc_aio import AioTransport
-from gateway.protocols.grpc_calls import InferCalls, Metadata, as_gateway_error, error_trailers, trailers
+from gateway.protocols.grpc_calls import Call, InferCalls, Metadata, as_gateway_error, error_trailers, trailers
 from gateway.protocols.grpc_settings import GrpcSettings
 from gateway.protocols.grpc_unary import INFERENCE_SERVICE, UnaryMethod, unary_methods
 from gateway.protocols.status import grpc_status
@@ -47,7 +47,7 @@ class NativeTransport:
         self._inner: AioTransport | None = None
         self._folder = ""
         self._methods: list[UnaryMethod | None] = []
-        self._live: dict[int, InferRequest] = {}
+        self._live: dict[int, Call] = {}
         self._thread: threading.Thread | None = None
         self._stopping = False
         self._idle = asyncio.Event()
@@ -133,27 +133,22 @@ class NativeTransport:
             self._front.respond(call_id, method.call(payload))
             return
         metadata, _peer, remaining_s = details
-        request = self._calls.begin(payload, metadata, remaining_s)
-        self._live[call_id] = request
-        request.on_outcome.append(functools.partial(self._answer, call_id))
-        self._calls.service.infer(request)
+        call = self._calls.begin(payload, metadata, remaining_s)
+        self._live[call_id] = call
+        call.request.on_outcome.append(functools.partial(self._answer, call_id))
+        self._calls.dispatch(call)
 
-    def _answer(self, call_id: int, request: InferRequest, outcome: Outcome) -> None:
-        if self._live.pop(call_id, None) is None:
+    def _answer(self, call_id: int, request: InferRequest, _outcome: Outcome) -> None:
+        call = self._live.pop(call_id, None)
+        if call is None:
             return
         if not self._live:
             self._idle.set()
-        if not isinstance(outcome, GatewayError):
-            try:
-                body = self._calls.encode(request, outcome)
-            except GatewayError as error:
-                outcome = error
-                request.replace_outcome(error)
-            else:
-                self._front.respond(call_id, body, None, trailers(request))
-                request.finish()
-                return
-        self._fail(call_id, outcome, error_trailers(outcome, request))
+        answer = self._calls.encode(request)
+        if isinstance(answer, bytes):
+            self._front.respond(call_id, answer, None, trailers(call))
+        else:
+            self._fail(call_id, answer, trailers(call, answer))
         request.finish()
 
     def _fail(self, call_id: int, error: GatewayError, metadata: Metadata | None = None) -> None:
@@ -161,8 +156,8 @@ class NativeTransport:
         self._front.fail(call_id, grpc_status(error.code), error.message, given)
 
     def _cancel(self, call_id: int) -> None:
-        request = self._live.pop(call_id, None)
-        if request is not None:
-            self._calls.cancel(request)
+        call = self._live.pop(call_id, None)
+        if call is not None:
+            self._calls.cancel(call.request)
             if not self._live:
                 self._idle.set()

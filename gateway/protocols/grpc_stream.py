@@ -15,7 +15,6 @@ from gateway.core.errors import GatewayError
 from gateway.core.oip import service_pb2
 from gateway.core.types import InferRequest, InferResponse, Outcome
 from gateway.protocols.grpc_calls import GivenMetadata, InferCalls, as_gateway_error
-from gateway.protocols.v2_pb import parse_infer
 
 MAX_PENDING = 64
 """Requests of one stream in flight; beyond it the stream is not read, and HTTP/2 flow control holds the client."""
@@ -36,8 +35,8 @@ class _Turn:
 
     __slots__ = ("done", "error", "messages", "request", "streamed")
 
-    def __init__(self) -> None:
-        self.request: InferRequest | None = None
+    def __init__(self, request: InferRequest) -> None:
+        self.request = request
         self.messages: deque[Any] = deque()
         self.error: GatewayError | None = None
         self.done = False
@@ -75,8 +74,7 @@ class InferStream:
         finally:
             reader.cancel()
             for turn in self._turns:
-                if turn.request is not None:
-                    self._calls.cancel(turn.request)
+                self._calls.cancel(turn.request)
 
     async def _read(self, messages: AsyncIterator[bytes]) -> None:
         try:
@@ -90,17 +88,13 @@ class InferStream:
             self._news.set()
 
     def _start(self, raw: bytes) -> None:
-        turn = _Turn()
+        call = self._calls.begin(raw, self._metadata, self._remaining_s)
+        request = call.request
+        turn = _Turn(request)
         self._turns.append(turn)
-        try:
-            request = self._calls.begin(raw, self._metadata, self._remaining_s)
-        except GatewayError as error:
-            self._fail(turn, error, _client_id(raw))
-            return
-        turn.request = request
         request.on_outcome.append(lambda request, outcome: self._complete(turn, request, outcome))
         request.on_part = lambda part: self._part(turn, request, part)
-        self._calls.service.infer(request)
+        self._calls.dispatch(call)
 
     def _part(self, turn: _Turn, request: InferRequest, part: InferResponse) -> None:
         turn.streamed = True
@@ -113,7 +107,7 @@ class InferStream:
 
     def _complete(self, turn: _Turn, request: InferRequest, outcome: Outcome) -> None:
         if isinstance(outcome, GatewayError):
-            self._fail(turn, outcome, request.id)
+            self._fail(turn, outcome)
             return
         opted = bool(request.parameters.get(_EMPTY_FINAL))
         # A streamed answer whose end brings no outputs needs no message, unless the client waits for the mark.
@@ -122,15 +116,15 @@ class InferStream:
                 turn.messages.append(self._calls.encode_part(request, outcome, final=True if opted else None))
             except GatewayError as error:
                 request.replace_outcome(error)
-                self._fail(turn, error, request.id)
+                self._fail(turn, error)
                 return
         turn.done = True
         self._news.set()
 
-    def _fail(self, turn: _Turn, error: GatewayError, client_id: str) -> None:
+    def _fail(self, turn: _Turn, error: GatewayError) -> None:
         turn.error = error
         message = service_pb2.ModelStreamInferResponse(error_message=error.message)
-        message.infer_response.id = client_id
+        message.infer_response.id = turn.request.id
         if not self._strict:
             turn.messages.append(message)
         turn.done = True
@@ -138,19 +132,9 @@ class InferStream:
 
     def _finish(self, turn: _Turn) -> None:
         self._room.set()
-        if turn.request is not None:
-            turn.request.finish()
+        turn.request.finish()
         if self._strict and turn.error is not None:
             raise StreamFailed(turn.error)
-
-
-def _client_id(raw: bytes) -> str:
-    """Return the id of a message that was refused, so that its sender can tell which one it was."""
-    try:
-        client_id: str = parse_infer(raw).id
-    except GatewayError:
-        return ""
-    return client_id
 
 
 def stream_error(error: Exception) -> GatewayError:

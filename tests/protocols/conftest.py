@@ -75,6 +75,10 @@ class ScriptedService:
         action(request)
         self.arrived.set()
 
+    def refuse(self, request: InferRequest, error: GatewayError) -> None:
+        request.on_finished.append(lambda finished: self.records.append(finished.record()))
+        request.complete(error)
+
     def answer(self, request: InferRequest) -> None:
         outputs = {f"out_{name}": tensor for name, tensor in request.inputs.items()}
         request.complete(InferResponse(outputs))

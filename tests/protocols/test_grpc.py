@@ -59,8 +59,16 @@ async def test_infer_is_reported_once_with_its_times_and_bytes(stub, service):
     assert (record.code, record.protocol) == (Code.OK, "grpc")
     assert 0 < record.timeline.received <= record.timeline.decoded <= record.timeline.answered
     assert (record.bytes_in, record.bytes_out) == (message.ByteSize(), answer.ByteSize())
-    assert record.request_id
+    assert record.request_id == ""
     assert service.byte_budget.used == 0
+
+
+async def test_the_answer_tells_route_and_times_where_wanted(stub, service):
+    call = stub.ModelInfer(infer_message(), metadata=(("x-gateway-timing", "1"), ("x-request-id", "bad id")))
+    trailing = dict(await call.trailing_metadata())
+    assert "total;dur=" in trailing["server-timing"]
+    assert "x-gateway-route" in trailing
+    assert "x-request-id" not in trailing
 
 
 async def test_an_answer_that_comes_later_is_delivered(stub):
@@ -136,7 +144,7 @@ async def test_the_tightest_deadline_reaches_the_request(stub, service, argument
     await stub.ModelInfer(infer_message(), **arguments)
     request = service.requests[0]
     left_s = (request.deadline_ns - request.timeline.received) / 1e9
-    assert at_most_s - 2 < left_s <= at_most_s + 0.01
+    assert at_most_s - 2 < left_s <= at_most_s + 0.2  # a client rounds its timeout up
 
 
 async def test_a_bad_timeout_header_is_named(stub):
