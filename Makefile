@@ -42,7 +42,7 @@ format: $(DONE)/lint
 	$(BIN)/ruff format .
 
 bench: $(DONE)/runtime $(DONE)/test $(BUILT)
-	$(BIN)/python -m loadtests.bench $(ARGS)
+	@$(BIN)/python loadtests/bench/run.py $(ARGS)
 
 soak: $(DONE)/runtime $(DONE)/test $(BUILT)
 	$(BIN)/python -m pytest -m soak --timeout 3600 -s tests $(ARGS)
