@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from gateway.core.errors import GatewayError
 from gateway.core.timeline import Observer
 from gateway.core.types import InferRequest, Stage
 
@@ -21,6 +22,11 @@ class ObserveStage:
         """Register the report, then go on."""
         request.on_finished.append(self._report)
         self._inner(request)
+
+    def refuse(self, request: InferRequest, error: GatewayError) -> None:
+        """Record and complete a request that goes no further."""
+        request.on_finished.append(self._report)
+        request.complete(error)
 
     def _report(self, request: InferRequest) -> None:
         record = request.record()

@@ -1,0 +1,122 @@
+"""One inference on the hot HTTP path: from the whole body to the bytes of its answer, without a task or a future."""
+
+from __future__ import annotations
+
+import asyncio
+import http
+import logging
+from typing import TYPE_CHECKING
+
+from gateway.core.errors import Code, GatewayError
+from gateway.core.types import InferRequest, Outcome
+from gateway.protocols.compression import MIN_BYTES, OFF_LOOP_BYTES, compress
+from gateway.protocols.exchange import Call, HttpAnswer
+from gateway.protocols.v2 import error_body
+
+if TYPE_CHECKING:
+    from gateway.protocols.fast_http import GatewayProtocol
+
+_log = logging.getLogger("gateway.http")
+
+
+def _status_line(status: int) -> bytes:
+    try:
+        phrase = http.HTTPStatus(status).phrase
+    except ValueError:
+        phrase = "Client Closed Request" if status == 499 else ""
+    return f"HTTP/1.1 {status} {phrase}\r\n".encode()
+
+
+STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
+
+
+class HotCall:
+    """In a connection's queue until its answer was written; answers leave in the order requests came.
+
+    Owned by the event loop. `payload` is set once, by `done`; `protocol` becomes None when the client is gone.
+    """
+
+    __slots__ = ("call", "keep_alive", "payload", "protocol", "taken")
+
+    def __init__(self, protocol: GatewayProtocol, call: Call | None, keep_alive: bool, taken: int) -> None:
+        self.protocol: GatewayProtocol | None = protocol
+        self.call = call
+        self.keep_alive = keep_alive
+        self.taken = taken  # bytes to give back to the budget
+        self.payload: bytes | None = None
+
+    def done(self, request: InferRequest, outcome: Outcome) -> None:
+        """Outcome hook: encode, and write as soon as all earlier answers are out. Never raises."""
+        protocol = self.protocol
+        call = self.call
+        if protocol is None or call is None:
+            return
+        try:
+            answer = protocol.door.exchange.answer(call, outcome)
+        except Exception:
+            _log.exception("encoding an answer failed")
+            answer = HttpAnswer(500, b"content-type: application/json\r\n", b'{"error":"internal error"}')
+        if call.encoding and len(answer.body) >= MIN_BYTES:
+            if len(answer.body) > OFF_LOOP_BYTES:
+                work = protocol.loop.run_in_executor(None, compress, answer.body, call.encoding)
+                work.add_done_callback(lambda future: self._compressed(answer, future))
+                return
+            self._use(answer, compress(answer.body, call.encoding))
+        self.settle(answer)
+
+    def _compressed(self, answer: HttpAnswer, future: asyncio.Future[bytes]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            self._use(answer, future.result())
+        self.settle(answer)
+
+    def _use(self, answer: HttpAnswer, body: bytes) -> None:
+        if self.call is not None:
+            answer.headers += b"content-encoding: " + self.call.encoding + b"\r\n"
+        answer.body = body
+
+    def settle(self, answer: HttpAnswer) -> None:
+        """Make the bytes and let the connection write what is due."""
+        protocol = self.protocol
+        if protocol is None:
+            return
+        if protocol.door.draining:
+            self.keep_alive = False
+        self.payload = b"".join(
+            (
+                STATUS_LINES[answer.status],
+                protocol.door.default_head(),
+                answer.headers,
+                b"content-length: %d\r\n" % len(answer.body),
+                b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n",
+                answer.body,
+            )
+        )
+        protocol.flush()
+
+    def refuse(self, error: GatewayError, status: int) -> None:
+        """Answer without a request: the bytes were refused before there was one. Closes the connection."""
+        self.keep_alive = False
+        head = b"content-type: application/json\r\n"
+        if error.retry_after_s is not None:
+            head += b"retry-after: %d\r\n" % error.retry_after_s
+        self.settle(HttpAnswer(status, head, error_body(error)))
+
+    def finish(self) -> None:
+        """Report the request and return its bytes; after the write, or when the client is gone."""
+        protocol = self.protocol
+        if protocol is not None and self.taken:
+            protocol.door.budget.give(self.taken)
+            self.taken = 0
+        if self.call is not None:
+            self.call.request.finish()
+
+    def abandon(self) -> None:
+        """The client is gone: queued work leaves the queue, the record says CANCELLED."""
+        call = self.call
+        if call is not None and self.payload is None:
+            request = call.request
+            door_protocol, self.protocol = self.protocol, None
+            request.complete(GatewayError(Code.CANCELLED, "the client disconnected"))
+            self.protocol = door_protocol
+        self.finish()
+        self.protocol = None
