@@ -59,8 +59,9 @@ def _example_section(settings: Any, prefix: str, filled: Collection[str]) -> Ite
             continue
         if item.name in filled:
             continue
-        yield from (f"# {line}" for line in comments.get(item.name, ()))
-        yield f"# {item.name} = {_toml(value)}"
+        above, behind = comments.get(item.name, ([], ""))
+        yield from (f"# {line}" for line in above)
+        yield f"# {item.name} = {_toml(value)}{f'  # {behind}' if behind else ''}"
     for name, value, taken in nested:
         yield ""
         yield from (f"# {line}" for line in _docstring(type(value)))
@@ -69,19 +70,19 @@ def _example_section(settings: Any, prefix: str, filled: Collection[str]) -> Ite
 
 
 def _docstring(settings: type) -> list[str]:
-    text = inspect.cleandoc(settings.__doc__ or "").partition("\n\n")[0]
-    return textwrap.wrap(text, 110)
+    paragraphs = inspect.cleandoc(settings.__doc__ or "").split("\n\n")
+    return [line for paragraph in paragraphs for line in textwrap.wrap(paragraph, 110)]
 
 
-def _comments(settings: type) -> dict[str, list[str]]:
-    """Find each field's comment: the lines right above it and what stands behind it."""
+def _comments(settings: type) -> dict[str, tuple[list[str], str]]:
+    """Find each field's comments: the lines right above it, and what stands behind it."""
     source = textwrap.dedent(inspect.getsource(settings))
     comments = {
         token.start[0]: (token.string.lstrip("# ").rstrip(), token.line.lstrip().startswith("#"))
         for token in tokenize.generate_tokens(io.StringIO(source).readline)
         if token.type == tokenize.COMMENT
     }
-    found: dict[str, list[str]] = {}
+    found: dict[str, tuple[list[str], str]] = {}
     body = ast.parse(source).body[0]
     assert isinstance(body, ast.ClassDef)  # noqa: S101 - inspect.getsource of a class
     for node in body.body:
@@ -91,8 +92,7 @@ def _comments(settings: type) -> dict[str, list[str]]:
             while line in comments and comments[line][1]:
                 above.insert(0, comments[line][0])
                 line -= 1
-            behind = [comments[node.lineno][0]] if node.lineno in comments else []
-            found[node.target.id] = above + behind
+            found[node.target.id] = (above, comments.get(node.lineno, ("", False))[0])
     return found
 
 

@@ -55,7 +55,10 @@ class Settings:
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     http: HttpSettings = field(default_factory=HttpSettings)
-    grpc: GrpcSettings = field(default_factory=GrpcSettings, metadata={FILLED: {"host": "host", "port": "grpc_port"}})
+    grpc: GrpcSettings = field(
+        default_factory=GrpcSettings,
+        metadata={FILLED: {"host": "host", "port": "grpc_port", "reuse_port": "shares_ports"}},
+    )
     models: ModelsSettings = field(
         default_factory=ModelsSettings, metadata={FILLED: {"drain_timeout_s": "drain_timeout_s"}}
     )
@@ -78,6 +81,11 @@ class Settings:
             if item.metadata.get(FILLED):
                 taken = {name: getattr(self, source) for name, source in item.metadata[FILLED].items()}
                 object.__setattr__(self, item.name, replace(getattr(self, item.name), **taken))
+
+    @property
+    def shares_ports(self) -> bool:
+        """Whether several processes listen on one port. If not, a port that is taken is an error."""
+        return self.workers > 0
 
     def _check_ports_differ(self) -> None:
         ports = [port for port in (self.http_port, self.grpc_port, self.admin_port) if port]

@@ -18,7 +18,7 @@ def flat(table, prefix=""):
 
 
 def uncommented():
-    """The example with its settings switched on, as somebody who edits it would."""
+    """The example with its settings switched on, as somebody who edits it would do."""
     lines = []
     for line in example().splitlines():
         body = line.removeprefix("# ")
