@@ -37,23 +37,25 @@ def decode_predict(servable: ServableVersion, body: bytes | bytearray | memoryvi
     return request, rows
 
 
-def encode_predict(servable: ServableVersion, response: InferResponse, *, row_form: bool) -> bytes:
+def encode_predict(request: InferRequest, response: InferResponse, row_form: bool) -> bytes:
     """Write the answer in the form of the question; a model's single output goes without its name.
 
     Raises INVALID_ARGUMENT where the row form was asked of outputs that have no rows in common.
     """
-    values = {name: json_from_array(tensor.datatype, tensor.array, name) for name, tensor in response.outputs.items()}
-    single = next(iter(values.values())) if len(servable.signature.outputs) == 1 and len(values) == 1 else None
+    tensors = response.outputs
+    values = {name: json_from_array(tensor.datatype, tensor.array, name) for name, tensor in tensors.items()}
+    target = request.target
+    single = len(tensors) == 1 and (target is None or len(target.signature.outputs) == 1)
     if not row_form:
-        return _dump({"outputs": values if single is None else single})
-    counts = {tensor.array.shape[:1] for tensor in response.outputs.values()}
+        return _dump({"outputs": next(iter(values.values())) if single else values})
+    counts = {tensor.array.shape[:1] for tensor in tensors.values()}
     if len(counts) != 1 or counts == {()}:
         raise invalid(
-            f"the outputs of model '{servable.model}' differ in their first dimension and cannot be given per row: "
+            f"the outputs of model '{request.model}' differ in their first dimension and cannot be given per row: "
             "send 'inputs' (column form) instead of 'instances'"
         )
-    if single is not None:
-        return _dump({"predictions": single})
+    if single:
+        return _dump({"predictions": next(iter(values.values()))})
     names = list(values)
     return _dump({"predictions": [dict(zip(names, row, strict=True)) for row in zip(*values.values(), strict=True)]})
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.errors import Code, GatewayError
-from gateway.core.types import InferResponse, ServableVersion, Tensor
+from gateway.core.types import InferRequest, InferResponse, ServableVersion, Tensor
 from gateway.protocols.v1 import decode_predict, encode_predict
 from runtimes.base import DTYPES, ModelSignature, TensorSpec
 
@@ -24,6 +24,10 @@ def servable(*inputs, outputs=(("y", "FP32", (-1, 2)),), optional=()):
 
 ONE = servable(("x", "FP32", (-1, 2)))
 TWO = servable(("tag", "BYTES", (-1,)), ("signal", "INT64", (-1, 3)))
+
+
+def answer_of(model, response, row_form):
+    return encode_predict(InferRequest("m", target=model), response, row_form)
 
 
 def decode(model, document):
@@ -102,7 +106,7 @@ def test_every_number_type_is_read_and_written(datatype):
     array = decode(model, {"instances": values})[0].inputs["x"].array
     assert array.dtype == dtype
     assert array.tolist() == values
-    answer = encode_predict(model, InferResponse({"y": Tensor(datatype, array)}), row_form=True)
+    answer = answer_of(model, InferResponse({"y": Tensor(datatype, array)}), row_form=True)
     assert json.loads(answer) == {"predictions": values}
 
 
@@ -111,7 +115,7 @@ def test_bf16_is_rounded_to_nearest_even_and_back():
     array = decode(model, {"instances": [1.0, -2.5, 1.00390625, 1.01171875, "NaN", "Infinity"]})[0].inputs["x"].array
     assert array.dtype == np.uint16
     assert array[:4].tolist() == [0x3F80, 0xC020, 0x3F80, 0x3F82]
-    answer = json.loads(encode_predict(model, InferResponse({"y": Tensor("BF16", array)}), row_form=False))
+    answer = json.loads(answer_of(model, InferResponse({"y": Tensor("BF16", array)}), row_form=False))
     assert answer == {"outputs": [1.0, -2.5, 1.0, 1.015625, "NaN", "Infinity"]}
 
 
@@ -120,7 +124,7 @@ def test_non_finite_numbers_are_strings_both_ways(datatype):
     model = servable(("x", datatype, (-1, 2)), outputs=(("y", datatype, (-1, 2)),))
     rows = [["NaN", 0.5], ["Infinity", "-Infinity"]]
     tensor = decode(model, {"instances": rows})[0].inputs["x"]
-    answer = encode_predict(model, InferResponse({"y": tensor}), row_form=True)
+    answer = answer_of(model, InferResponse({"y": tensor}), row_form=True)
     assert orjson.loads(answer) == {"predictions": rows}
 
 
@@ -130,10 +134,10 @@ def test_several_outputs_are_objects_per_row():
     response = InferResponse(
         {"label": Tensor("BYTES", labels), "scores": Tensor("FP32", np.array([[0.1, 0.9], [1, 0]], np.float32))}
     )
-    assert json.loads(encode_predict(model, response, row_form=True)) == {
+    assert json.loads(answer_of(model, response, row_form=True)) == {
         "predictions": [{"label": "cat", "scores": [0.1, 0.9]}, {"label": "dog", "scores": [1.0, 0.0]}]
     }
-    assert json.loads(encode_predict(model, response, row_form=False)) == {
+    assert json.loads(answer_of(model, response, row_form=False)) == {
         "outputs": {"label": ["cat", "dog"], "scores": [[0.1, 0.9], [1.0, 0.0]]}
     }
 
@@ -144,23 +148,23 @@ def test_outputs_without_common_rows_need_the_column_form():
         {"a": Tensor("FP32", np.zeros(2, np.float32)), "b": Tensor("FP32", np.zeros(3, np.float32))}
     )
     with pytest.raises(GatewayError, match="send 'inputs'"):
-        encode_predict(model, response, row_form=True)
-    assert json.loads(encode_predict(model, response, row_form=False)) == {"outputs": {"a": [0, 0], "b": [0, 0, 0]}}
+        answer_of(model, response, row_form=True)
+    assert json.loads(answer_of(model, response, row_form=False)) == {"outputs": {"a": [0, 0], "b": [0, 0, 0]}}
 
 
 def test_scalar_output_has_no_rows_but_a_column():
     model = servable(("x", "FP32", (-1,)), outputs=(("loss", "FP32", ()),))
     response = InferResponse({"loss": Tensor("FP32", np.array(0.5, np.float32))})
-    assert encode_predict(model, response, row_form=False) == b'{"outputs":0.5}'
+    assert answer_of(model, response, row_form=False) == b'{"outputs":0.5}'
     with pytest.raises(GatewayError, match="cannot be given per row"):
-        encode_predict(model, response, row_form=True)
+        answer_of(model, response, row_form=True)
 
 
 def test_binary_outputs_are_base64_by_name_or_need():
     def answer(name):
         model = servable(("x", "FP32", (-1,)), outputs=((name, "BYTES", (-1,)),))
         response = InferResponse({name: Tensor("BYTES", np.array([b"text", b"\xff"], object))})
-        return json.loads(encode_predict(model, response, row_form=True))["predictions"]
+        return json.loads(answer_of(model, response, row_form=True))["predictions"]
 
     text, high = ({"b64": base64.b64encode(value).decode()} for value in (b"text", b"\xff"))
     assert answer("image_bytes") == [text, high]
@@ -170,7 +174,7 @@ def test_binary_outputs_are_base64_by_name_or_need():
 def test_output_view_that_is_not_contiguous_is_written():
     model = servable(("x", "FP32", (-1,)), outputs=(("y", "FP32", (-1, 2)),))
     array = np.arange(8, dtype=np.float32).reshape(2, 4)[:, ::2]
-    answer = encode_predict(model, InferResponse({"y": Tensor("FP32", array)}), row_form=True)
+    answer = answer_of(model, InferResponse({"y": Tensor("FP32", array)}), row_form=True)
     assert json.loads(answer) == {"predictions": [[0, 2], [4, 6]]}
 
 
@@ -271,7 +275,7 @@ def test_floats_survive_the_round_trip(rows):
     names = {float("inf"): "Infinity", float("-inf"): "-Infinity"}
     body = json.dumps({"instances": [[names.get(value, value) for value in row] for row in rows]}).encode()
     tensor = decode_predict(model, body)[0].inputs["x"]
-    answer = encode_predict(model, InferResponse({"y": tensor}), row_form=True)
+    answer = answer_of(model, InferResponse({"y": tensor}), row_form=True)
     again = decode_predict(model, answer.replace(b"predictions", b"instances"))[0].inputs["x"]
     assert np.array_equal(tensor.array, again.array)
     assert tensor.array.tolist() == rows
