@@ -145,8 +145,9 @@ class InferCalls:
         result: bytes | GatewayError
         if isinstance(outcome, InferResponse):
             try:
-                result = v2_pb.encode_infer(request, outcome).SerializeToString()
-                request.bytes_out += len(result)
+                body: bytes = v2_pb.encode_infer(request, outcome).SerializeToString()
+                request.bytes_out += len(body)
+                result = body
             except Exception as error:
                 result = self._unencodable(request, error)
                 request.replace_outcome(result)

@@ -319,3 +319,55 @@ def damaged(message, at, filler):
 def test_any_bytes_are_read_or_refused(body):
     result = decoded(body)
     assert not isinstance(result, GatewayError) or result.code is Code.INVALID_ARGUMENT
+
+
+BRIDGE_HEADERS = {b"content-type": b"application/x-protobuf"}
+
+
+def test_a_bridged_request_is_the_bare_message_with_grpcs_deadline():
+    headers = BRIDGE_HEADERS | {b"grpc-timeout": b"250m", b"grpc-encoding": b"identity"}
+    request = v2_pb.decode_bridge(headers, request_message(id="7").SerializeToString(), 5)
+    assert (request.model, request.id, request.deadline_ns) == ("m", "7", 250_000_005)
+    assert v2_pb.decode_bridge({}, request_message().SerializeToString(), 5).deadline_ns == 0
+
+
+@pytest.mark.parametrize(
+    ("headers", "code", "words"),
+    [
+        ({b"content-type": b"application/json"}, Code.UNSUPPORTED_MEDIA, "application/json"),
+        ({b"grpc-encoding": b"gzip"}, Code.UNSUPPORTED_MEDIA, "compressed"),
+        ({b"grpc-timeout": b"soon"}, Code.INVALID_ARGUMENT, "grpc-timeout"),
+    ],
+)
+def test_what_cannot_cross_the_bridge_is_refused(headers, code, words):
+    with pytest.raises(GatewayError) as caught:
+        v2_pb.decode_bridge(BRIDGE_HEADERS | headers, request_message().SerializeToString(), 0)
+    assert caught.value.code is code
+    assert words in caught.value.message
+
+
+def test_a_bridged_answer_is_the_bare_message():
+    request = InferRequest(model="m", request_id="r")
+    status, headers, body = v2_pb.encode_bridge(request, InferResponse({"y": Tensor("FP32", np.float32([1]))}))
+    assert (status, dict(headers)) == (200, {b"content-type": b"application/x-protobuf", b"x-request-id": b"r"})
+    assert service_pb2.ModelInferResponse.FromString(body).outputs[0].name == "y"
+
+
+def test_a_bridged_error_carries_the_true_status_and_words():
+    error = GatewayError(Code.NOT_READY, "50 % für 'm'\n", retry_after_s=2)
+    status, headers, body = v2_pb.encode_bridge(InferRequest(model="m"), error)
+    assert (status, body) == (503, b"")
+    assert dict(headers) == {
+        b"content-type": b"application/x-protobuf",
+        b"x-gateway-grpc-status": b"14",
+        b"x-gateway-grpc-message": b"50 %25 f%C3%BCr 'm'%0A",
+        b"retry-after": b"2",
+    }
+
+
+def test_a_bridged_answer_that_cannot_be_encoded_is_internal():
+    request = InferRequest(model="m")
+    broken = InferResponse({"y": Tensor("BYTES", np.array([1], object))})
+    status, headers, _ = v2_pb.encode_bridge(request, broken)
+    assert (status, dict(headers)[b"x-gateway-grpc-status"]) == (500, b"13")
+    assert request.outcome.code is Code.INTERNAL
