@@ -148,7 +148,7 @@ class Exchange:
             request, row_form = v1.decode_predict(servable, body)
             request.version = target.version
             return Call(target, request, row_form=row_form)
-        return Call(target, v2_pb.decode_bridge(headers, body))
+        return Call(target, v2_pb.decode_bridge(headers, body, received_ns))
 
     def _decode_binary(self, target: Target, length: bytes, body: bytes, received_ns: int) -> v2.Decoded:
         if not (length.isdigit() and len(length) < 20):
