@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from gateway.batching.cost import CostTracker
 from gateway.batching.merge import merge, select, split, wanted_outputs
@@ -47,7 +47,7 @@ class Batcher:
         datatypes: Mapping[str, str],
         *,
         costs: CostTracker | None = None,
-        on_batch: BatchObserver | None = None,
+        on_batch: Sequence[BatchObserver] = (),
         now: Clock = monotonic_ns,
     ) -> None:
         self._instance = instance
@@ -55,7 +55,7 @@ class Batcher:
         self._merging = settings.max_batch_size > 1
         self._datatypes = datatypes
         self._costs = costs or CostTracker()
-        self._on_batch = on_batch
+        self._on_batch = tuple(on_batch)
         self._now = now
         self._loop = asyncio.get_running_loop()
         self._groups: dict[tuple[object, ...] | None, _Group] = {}
@@ -232,8 +232,9 @@ class Batcher:
         failed = isinstance(result, ExecutionFailed)
         if not failed:
             self._costs.observe(run.rows, end - run.submit_ns)
-        if self._on_batch is not None:
-            self._on_batch(_batch_record(run, end, not failed))
+        record = _batch_record(run, end, not failed)
+        for observe in self._on_batch:
+            observe(record)
         if self._waiting:
             self._schedule()
         self._stamp(run, end)

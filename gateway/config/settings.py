@@ -41,6 +41,7 @@ class Settings:
     model_repository: Path = Path("model_repository")  # <model>/<version>/model.onnx, Triton's layout
     state_dir: Path = Path(".state")  # what the gateway itself writes
     load_models: tuple[str, ...] = ()  # models to load at start, empty = all
+    required_models: tuple[str, ...] = ()  # readiness needs a READY version of each of these
     host: str = "127.0.0.1"  # address of the HTTP and gRPC ports
     http_port: int = 8000  # 0 = any free port
     grpc_port: int = 8001

@@ -62,7 +62,7 @@ class VersionStatistics(msgspec.Struct):
 
 _SUMS = tuple(name for name in VersionStatistics.__struct_fields__ if name not in ("last_ns", "sizes"))
 
-# Adding up at once at every request costs 2.1 us, noting the timeline and adding 64 of them in one loop a third.
+# Adding up at every request costs 2.1 us; noting the timeline and adding 64 of them in one loop costs 1.0 us each.
 _FOLD_AT = 64
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import msgspec
 
@@ -15,7 +16,7 @@ from gateway.core.clock import NS_PER_MS
 from gateway.core.timeline import BatchObserver
 from gateway.core.types import ServableVersion, Stage
 from gateway.dataplane.validate import ValidateStage
-from gateway.models.lifecycle import LoadedVersion
+from gateway.models.version import LoadedVersion
 
 DEFAULT_QUEUE_SIZE = 1024
 
@@ -29,7 +30,7 @@ class VersionStack:
     merging off, and neither splitting nor padding.
     """
 
-    def __init__(self, loaded: LoadedVersion, on_batch: BatchObserver | None = None) -> None:
+    def __init__(self, loaded: LoadedVersion, on_batch: Sequence[BatchObserver] = ()) -> None:
         config = loaded.config
         signature = loaded.facts.signature
         settings = batching_settings(loaded)

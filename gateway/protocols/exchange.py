@@ -17,7 +17,7 @@ from gateway.core.clock import Clock, monotonic_ns
 from gateway.core.deadline import tighten, timeout_ms_ns
 from gateway.core.errors import Code, GatewayError, invalid
 from gateway.core.trace import parse_traceparent
-from gateway.core.types import InferRequest, InferResponse, Outcome, ServableVersion
+from gateway.core.types import InferRequest, Outcome, ServableVersion
 from gateway.protocols import v1, v2, v2_pb
 from gateway.protocols.compression import accepted_encoding
 from gateway.protocols.status import http_status
@@ -92,8 +92,9 @@ class InferenceDoor(Protocol):
 class Exchange:
     """Stateless but for a bounded memory of paths."""
 
-    def __init__(self, service: InferenceDoor, now: Clock = monotonic_ns) -> None:
+    def __init__(self, service: InferenceDoor, max_json_bytes: int = 8 << 20, now: Clock = monotonic_ns) -> None:
         self._service = service
+        self._max_json_bytes = max_json_bytes
         self._now = now
         self._paths: dict[bytes, Target | None] = {}
 
@@ -137,6 +138,7 @@ class Exchange:
         if target.kind == "v2":
             length = headers.get(b"inference-header-content-length")
             if length is None:
+                self._check_json_size(len(body))
                 decoded = v2.decode_request(target.model, target.version, body, None, received_ns)
             else:
                 decoded = self._decode_binary(target, length, body, received_ns)
@@ -153,9 +155,18 @@ class Exchange:
     def _decode_binary(self, target: Target, length: bytes, body: bytes, received_ns: int) -> v2.Decoded:
         if not (length.isdigit() and len(length) < 20):
             raise invalid("header 'Inference-Header-Content-Length' must be a whole number of bytes >= 0")
+        self._check_json_size(int(length))
         if int(length) == 0:
             return v2.decode_raw(self._service.servable(target.model, target.version), target.version, body)
         return v2.decode_request(target.model, target.version, body, int(length), received_ns)
+
+    def _check_json_size(self, size: int) -> None:
+        if size > self._max_json_bytes:
+            raise GatewayError(
+                Code.TOO_LARGE,
+                f"{size} bytes of JSON are more than {self._max_json_bytes}; send tensors in the binary form "
+                "(Inference-Header-Content-Length)",
+            )
 
     def _read_headers(self, call: Call, headers: Mapping[bytes, bytes], received_ns: int) -> None:
         request = call.request
@@ -188,7 +199,7 @@ class Exchange:
                 if call.target.kind == "v2":
                     body, header_length = v2.encode_response(request, outcome, binary=call.binary)
                 else:
-                    body, header_length = _encode_v1(call, outcome), None
+                    body, header_length = v1.encode_predict(request, outcome, row_form=call.row_form), None
                 answer = HttpAnswer(200, _head(request, header_length), body)
             except GatewayError as error:
                 request.replace_outcome(error)
@@ -204,13 +215,6 @@ class Exchange:
         if error.retry_after_s is not None:
             head += b"retry-after: %d\r\n" % error.retry_after_s
         return HttpAnswer(http_status(error.code), head, v2.error_body(error))
-
-
-def _encode_v1(call: Call, response: InferResponse) -> bytes:
-    target = call.request.target
-    if target is None:
-        raise GatewayError(Code.INTERNAL, "an answer without a version")
-    return v1.encode_predict(target, response, row_form=call.row_form)
 
 
 def _match(path: bytes) -> Target | None:
