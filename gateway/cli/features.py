@@ -114,4 +114,49 @@ def _npy(client_input: Mapping[str, Any], data: bytes, inputs: Inputs) -> dict[s
     return {name: _as_type(array, known[name]) for name, array in arrays.items()}
 
 
-KINDS: Mapping[str, Kind] = {"csv": _csv, "json": _json, "npy": _npy}
+def _bytes(client_input: Mapping[str, Any], data: bytes, inputs: Inputs) -> dict[str, Array]:
+    """Pass the file's bytes as they are: UINT8 [size], or one BYTES element [1]."""
+    spec = _named(client_input, inputs)
+    if spec["datatype"] == "BYTES":
+        return {spec["name"]: np.array([data], dtype=np.object_)}
+    return {spec["name"]: np.frombuffer(data, dtype=np.uint8)}
+
+
+def _lines(client_input: Mapping[str, Any], data: bytes, inputs: Inputs) -> dict[str, Array]:
+    """Read each line as one text: BYTES [lines, 1]."""
+    spec = _named(client_input, inputs)
+    try:
+        lines = [line.encode() for line in data.decode("utf-8-sig").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise Unfit(f"expected UTF-8 text: {error}") from None
+    if not lines:
+        raise Unfit("expected at least one line of text")
+    return {spec["name"]: np.array([*lines, None], dtype=np.object_)[:-1].reshape(-1, 1)}
+
+
+def _file_ends(client_input: Mapping[str, Any], data: bytes, inputs: Inputs) -> dict[str, Array]:
+    """Take the first and the last bytes of the file as numbers: [1, 2 * take].
+
+    `block` bytes are looked at on each side; white space is stripped off the file's ends where `strip` is set;
+    what is missing to `take` is filled with `pad`, behind the first part and in front of the last.
+    """
+    spec = _named(client_input, inputs)
+    block, take, pad = (int(client_input[name]) for name in ("block", "take", "pad"))
+    first, last = data[:block], data[-block:]
+    if client_input.get("strip"):
+        first, last = first.lstrip(), last.rstrip()
+    numbers = np.full((1, 2 * take), pad, dtype=np.int64)
+    first, last = first[:take], last[-take:]
+    numbers[0, : len(first)] = np.frombuffer(first, dtype=np.uint8)
+    numbers[0, 2 * take - len(last) :] = np.frombuffer(last, dtype=np.uint8)
+    return {spec["name"]: _as_type(numbers, spec)}
+
+
+KINDS: Mapping[str, Kind] = {
+    "bytes": _bytes,
+    "csv": _csv,
+    "file_ends": _file_ends,
+    "json": _json,
+    "lines": _lines,
+    "npy": _npy,
+}

@@ -86,3 +86,44 @@ def test_npy_refuses_pickles_and_unknown_names():
     assert "numpy's format" in refused({"kind": "npy"}, stream.getvalue())
     assert "numpy's format" in refused({"kind": "npy"}, b"")
     assert "unknown input 'z'" in refused({"kind": "npy"}, npy(None, z=np.ones(1)), PAIR)
+
+
+BYTES = [{"name": "image", "datatype": "UINT8", "shape": [-1]}]
+TEXT = [{"name": "text", "datatype": "BYTES", "shape": [-1, 1]}]
+ENDS = [{"name": "bytes", "datatype": "INT32", "shape": [-1, 8]}]
+FIELDS = {"kind": "file_ends", "input": "bytes", "block": 6, "take": 4, "pad": 256, "strip": True}
+
+
+def test_bytes_are_passed_as_they_are():
+    assert featurise({"kind": "bytes"}, b"\0\xff", BYTES)["image"].tolist() == [0, 255]
+    assert featurise({"kind": "bytes"}, b"\0\xff", TEXT)["text"].tolist() == [b"\0\xff"]
+
+
+def test_lines_are_one_text_each():
+    found = featurise({"kind": "lines", "input": "text"}, "one\n\n tw\u00f6\r\n".encode(), TEXT)
+    assert found["text"].tolist() == [[b"one"], [" tw\u00f6".encode()]]
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe", b"", b"\n \n"])
+def test_lines_need_text(data):
+    assert "expected" in refused({"kind": "lines"}, data, TEXT)
+
+
+@pytest.mark.parametrize(
+    ("data", "numbers"),
+    [
+        (b"", [256] * 8),
+        (b"ab", [97, 98, 256, 256, 256, 256, 97, 98]),
+        (b"abcdefgh", [97, 98, 99, 100, 101, 102, 103, 104]),
+        (b"  abcdefgh\n\n", [97, 98, 99, 100, 101, 102, 103, 104]),
+        (b"      abc", [256, 256, 256, 256, 32, 97, 98, 99]),  # the first block is all white space
+    ],
+)
+def test_file_ends_are_stripped_cut_and_padded_away_from_the_middle(data, numbers):
+    found = featurise(FIELDS, data, ENDS)["bytes"]
+    assert found.dtype == np.int32
+    assert found.tolist() == [numbers]
+
+
+def test_file_ends_without_its_fields_says_which_is_missing():
+    assert "'take'" in refused({"kind": "file_ends", "block": 6, "pad": 0}, b"", ENDS)
