@@ -105,8 +105,8 @@ def main(arguments: list[str] | None = None) -> int:
         subprocess.run([str(Path(__file__).with_name("setup.sh"))], check=True)
         targets.build_models()
     rounds = chosen.rounds or (1 if chosen.quick else 5)
-    print(f"{os.cpu_count()} cores, Python {platform.python_version()}; {rounds} interleaved rounds after a warm-up;")
-    print("CPU is the server's whole process tree, the kernel's share included")
+    print(f"{os.cpu_count()} cores, Python {platform.python_version()}; {rounds} interleaved rounds after a warm-up.")
+    print("CPU is the server's whole process tree, the kernel's share included.")
     with ahead_of_others():
         results = [measure(key, chosen, rounds) for key in scenarios.ALL]
     blocks = [block for block in results if block]

@@ -46,8 +46,8 @@ def _raw(bench: Bench, model: Model) -> Callable[[str, int, int, int, float], Ro
 
     def make(key: str, batch: int, callers: int, intra: int, seconds: float) -> Row:
         cpus = targets.SERVER_CPU if callers * intra == 1 else (0, 1)
-        title = f"raw ONNX Runtime: batch {batch}, {callers} caller{'s' * (callers > 1)}"
-        title += f", {intra} threads each" if intra > 1 else ""
+        title = f"raw ONNX Runtime, batch {batch}, {callers} caller{'s' * (callers > 1)}"
+        title += f" of {intra} threads" if intra > 1 else ""
         return Row(key, title, context.raw_drive(process, batch, callers, intra, cpus), seconds=seconds, unit="row")
 
     return make
@@ -201,7 +201,7 @@ def grpc(bench: Bench) -> Scenario:
 
     def bridge() -> Row:
         gateway = bench.gateway()
-        process, port = targets.envoy(gateway.http)
+        process, port = targets.envoy(gateway)
         bench.keep(process)
         context.check_grpc(port, model)
         row = Row("bridge", "gateway, gRPC through Envoy", context.grpc_drive(port, framed), gateway.process, process)

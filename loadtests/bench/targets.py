@@ -156,54 +156,23 @@ class Gateway:
         return sum(int(entry["inference_stats"]["success"]["count"]) for entry in report["model_stats"])
 
 
-def _http_filter(name: str, kind: str, **settings: object) -> dict[str, object]:
-    config = {"@type": f"type.googleapis.com/envoy.extensions.filters.http.{kind}", **settings}
-    return {"name": name, "typed_config": config}
+def envoy_config(listen: int, http_port: int, grpc_port: int) -> str:
+    """The shipped configuration of the reverse bridge (deploy/envoy/bridge.yaml) with this run's ports."""
+    text = (ROOT / "deploy" / "envoy" / "bridge.yaml").read_text()
+    for shipped, here in {8003: listen, 8000: http_port, 8001: grpc_port, 9901: free_port()}.items():
+        if f"port_value: {shipped}" not in text:
+            raise Missing(f"deploy/envoy/bridge.yaml no longer names port {shipped}")
+        text = text.replace(f"port_value: {shipped}", f"port_value: {here}")
+    return text
 
 
-def _address(port: int) -> dict[str, object]:
-    return {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-
-
-def envoy_config(listen: int, upstream: int) -> dict[str, object]:
-    """gRPC over HTTP/2 in, bare protobuf bodies over HTTP/1.1 out (grpc_http1_reverse_bridge)."""
-    bridge = _http_filter(
-        "bridge",
-        "grpc_http1_reverse_bridge.v3.FilterConfig",
-        content_type="application/x-protobuf",
-        withhold_grpc_frames=True,
-    )
-    route = {"match": {"prefix": "/"}, "route": {"cluster": "gateway", "timeout": "30s"}}
-    kind = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-    manager = {
-        "@type": f"type.googleapis.com/{kind}",
-        "stat_prefix": "bench",
-        "codec_type": "HTTP2",
-        "route_config": {"virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]},
-        "http_filters": [bridge, _http_filter("router", "router.v3.Router")],
-    }
-    listener = {
-        "name": "grpc",
-        "address": _address(listen),
-        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
-    }
-    endpoints = [{"lb_endpoints": [{"endpoint": {"address": _address(upstream)}}]}]
-    cluster = {
-        "name": "gateway",
-        "type": "STATIC",
-        "connect_timeout": "2s",
-        "load_assignment": {"cluster_name": "gateway", "endpoints": endpoints},
-    }
-    return {"static_resources": {"listeners": [listener], "clusters": [cluster]}}
-
-
-def envoy(upstream: int) -> tuple[Process, int]:
+def envoy(gateway: Gateway) -> tuple[Process, int]:
     """Envoy with one worker on the generator's core, so that its cost is not the gateway's."""
     if not ENVOY.exists():
         raise Missing("envoy is not installed (setup.sh)")
     port = free_port()
-    config = WORK / "envoy.json"
-    config.write_text(json.dumps(envoy_config(port, upstream)))
+    config = WORK / "envoy.yaml"
+    config.write_text(envoy_config(port, gateway.http, gateway.grpc))
     argv = [str(ENVOY), "-c", str(config), "--concurrency", "1", "--disable-hot-restart", "--log-level", "error"]
     process = Process("envoy", argv, LOAD_CPU).start()
     process.wait_ready(lambda: _accepts(port), 20)

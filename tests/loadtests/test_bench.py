@@ -190,6 +190,12 @@ def test_the_profile_names_rooms_and_libraries():
     assert "25.0%  msgspec" in text
 
 
+def test_envoy_runs_the_shipped_configuration_on_other_ports():
+    text = targets.envoy_config(11, 22, 33)
+    assert all(f"port_value: {port}" in text for port in (11, 22, 33))
+    assert not any(f"port_value: {port}}}" in text for port in (8000, 8001, 8003, 9901))
+
+
 def test_the_set_up_script_is_valid_and_runnable():
     script = BENCH / "setup.sh"
     assert os.access(script, os.X_OK)
