@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -19,18 +20,18 @@ from runtimes.base import Array, ExecutionFailed, ModelSignature
 Execute = Callable[[Sequence[str], Mapping[str, Array], None], list[Array]]
 """Wanted output names, inputs, nothing -> outputs in that order. Raises ExecutionFailed or onnxruntime's own errors."""
 
-BF16_ELEMENT = "tensor(bfloat16)"
+BF16_ELEMENT = "tensor(bfloat16)"  # onnxruntime's name for it
 
 
 def executor_of(session: ort.InferenceSession, signature: ModelSignature) -> Execute:
     """Choose the cheapest way to call `session` that is exact for the signature's datatypes."""
-    datatypes = {spec.datatype for spec in (*signature.inputs, *signature.outputs)}
-    if "BF16" in datatypes:
+    into = {spec.datatype for spec in signature.inputs}
+    out = {spec.datatype for spec in signature.outputs}
+    if "BF16" in out:
         return _ValueExecute(session, signature)
-    native: Execute = _native_run(session)
-    if "BYTES" in datatypes:
-        return _TextExecute(native, signature)
-    return native
+    if "BF16" in into or "BYTES" in into | out:
+        return _ConvertingExecute(_native_run(session), signature)
+    return _native_run(session)
 
 
 def _native_run(session: ort.InferenceSession) -> Execute:
@@ -40,39 +41,42 @@ def _native_run(session: ort.InferenceSession) -> Execute:
     return run
 
 
-class _TextExecute:
-    """Strings in or out, by `session.run`."""
+class _ConvertingExecute:
+    """BYTES in or out, BF16 in: by `run`."""
 
     def __init__(self, run: Execute, signature: ModelSignature) -> None:
         self._run = run
-        self._texts = tuple(spec.name for spec in signature.inputs if spec.datatype == "BYTES")
+        special = [spec for spec in signature.inputs if spec.datatype in _CONVERT]
+        self._convert = tuple((spec.name, _CONVERT[spec.datatype]) for spec in special)
 
     def __call__(self, names: Sequence[str], inputs: Mapping[str, Array], options: None) -> list[Array]:
-        feed = dict(inputs)
-        for name in self._texts:
+        feed: dict[str, Any] = dict(inputs)
+        for name, convert in self._convert:
             if name in feed:
-                feed[name] = text_of(name, feed[name])
+                feed[name] = convert(name, feed[name])
         return [bytes_of(value) if value.dtype.hasobject else value for value in self._run(names, feed, options)]
 
 
 class _ValueExecute:
-    """BF16 in or out, by OrtValues."""
+    """BF16 out: by OrtValues."""
 
     def __init__(self, session: ort.InferenceSession, signature: ModelSignature) -> None:
         self._session = session
-        self._datatypes = {spec.name: spec.datatype for spec in signature.inputs}
+        self._bf16 = frozenset(spec.name for spec in signature.inputs if spec.datatype == "BF16")
 
     def __call__(self, names: Sequence[str], inputs: Mapping[str, Array], options: None) -> list[Array]:
-        feed = {name: self._value(name, array) for name, array in inputs.items()}
+        feed = {
+            name: bf16_of(name, array) if name in self._bf16 else ort.OrtValue.ortvalue_from_numpy(array)
+            for name, array in inputs.items()
+        }
         return [_array_of(value) for value in self._session.run_with_ort_values(list(names), feed, options)]
 
-    def _value(self, name: str, array: Array) -> ort.OrtValue:
-        datatype = self._datatypes.get(name)
-        if datatype == "BF16":
-            if array.dtype != np.uint16:
-                raise ExecutionFailed(f"input {name!r}: BF16 is held as uint16, got {array.dtype}", bad_input=True)
-            return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, TensorProto.BFLOAT16)
-        return ort.OrtValue.ortvalue_from_numpy(text_of(name, array) if datatype == "BYTES" else array)
+
+def bf16_of(name: str, array: Array) -> ort.OrtValue:
+    """Wrap uint16 bit patterns as BF16. Raises ExecutionFailed naming the input."""
+    if array.dtype != np.uint16:
+        raise ExecutionFailed(f"input {name!r}: BF16 is held as uint16, got {array.dtype}", bad_input=True)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, TensorProto.BFLOAT16)
 
 
 def text_of(name: str, array: Array) -> Array:
@@ -108,3 +112,6 @@ def _array_of(value: ort.OrtValue) -> Array:
         return np.frombuffer(bits, np.dtype("<u2")).reshape(value.shape())
     array: Array = value.numpy()
     return bytes_of(array) if array.dtype.hasobject else array
+
+
+_CONVERT: Mapping[str, Callable[[str, Array], Any]] = MappingProxyType({"BYTES": text_of, "BF16": bf16_of})

@@ -54,9 +54,14 @@ def signature_of(model: ModelProto) -> ModelSignature:
     outputs = list(graph.output)
     if any(not _has_shape(value) for value in outputs):
         outputs = _inferred(model, outputs)
-    return ModelSignature(
+    signature = ModelSignature(
         tuple(_spec(value, "input") for value in inputs), tuple(_spec(value, "output") for value in outputs)
     )
+    texts = [spec.name for spec in signature.inputs if spec.datatype == "BYTES"]
+    halves = [spec.name for spec in signature.outputs if spec.datatype == "BF16"]
+    if texts and halves:  # its Python API takes strings by `run` only and gives BF16 by OrtValue only
+        raise LoadFailed(f"onnxruntime cannot take BYTES input {texts[0]!r} and give BF16 output {halves[0]!r} at once")
+    return signature
 
 
 def _inferred(model: ModelProto, outputs: list[ValueInfoProto]) -> list[ValueInfoProto]:

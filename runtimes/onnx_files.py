@@ -22,7 +22,7 @@ MAX_MESSAGE_CHARS = 600
 # A source file with line, then a function: its bare name, or its whole signature.
 _SOURCE_LOCATION = re.compile(
     r"\S*\w\.(?:cc|cpp|cu|cuh|h):\d+ "
-    r"(?:[^()]{0,400}\([^)]{0,400}\)+(?: const)? (?:\[with [^\]]{0,400}\] )?|[\w:]+ )?"
+    r"(?:[\w:<>&*,~ ]{0,300}\w\([\w:<>&*,~ ]{0,400}\)(?: const)? (?:\[with [^\]]{0,400}\] )?|[\w:]+ )?"
 )
 _PREFIX = re.compile(r"Load model from \S+ failed:\s*|This is an invalid model\. ")
 _CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
@@ -74,7 +74,7 @@ def clean(error: BaseException, source: ModelSource | None = None) -> str:
             text = text.replace(str(path), path.name)
         for folder in (source.path.parent, source.path.parent.resolve(), source.root, source.root.resolve()):
             text = text.replace(f"{folder}/", "").replace(str(folder), "the model's folder")
-    text = _PREFIX.sub("", _CODE.sub("", _SOURCE_LOCATION.sub("", text)))
+    text = _SOURCE_LOCATION.sub("", _PREFIX.sub("", _CODE.sub("", text)))
     text = " ".join(text.split()) or type(error).__name__
     return text if len(text) <= MAX_MESSAGE_CHARS else f"{text[:MAX_MESSAGE_CHARS]}..."
 

@@ -187,15 +187,45 @@ def test_future_ir_version_is_a_load_failure(onnx_runtime, build, saved):
     refuse(onnx_runtime, saved(model), r"(?i)ir.version")
 
 
-def test_clean_is_one_bounded_line():
-    error = RuntimeError(
-        "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code.\n"
-        "Status Message: /onnxruntime_src/onnxruntime/core/a.cc:12 void f(const std::vector<int>&) it broke"
-    )
+ORT = "/onnxruntime_src/onnxruntime/core/"
 
-    assert clean(error) == "Non-zero status code. Status Message: it broke"
+
+@pytest.mark.parametrize(
+    ("foreign", "shown"),
+    [
+        (
+            (
+                "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code.\n"
+                f"Status Message: {ORT}a.cc:12 void f(const std::vector<int>&) it broke (badly)"
+            ),
+            "Non-zero status code. Status Message: it broke (badly)",
+        ),
+        (
+            (
+                f"[ONNXRuntimeError] : 1 : FAIL : Load model from model.onnx failed:{ORT}graph/model.cc:181 "
+                "onnxruntime::Model::Model(onnx::ModelProto&&, const logging::Logger&) Unsupported model IR version: 99"
+            ),
+            "Unsupported model IR version: 99",
+        ),
+        (
+            f"{ORT}ort_value.h:97 const T& OrtValue::Get() const [with T = onnxruntime::TensorSeq] it is none",
+            "it is none",
+        ),
+        (
+            "tensorprotoutils.cc:1609 Validate Initializer 'w': count (128) is off",
+            "Initializer 'w': count (128) is off",
+        ),
+        ("in node '/encoder/layers.0/MatMul' (4)", "in node '/encoder/layers.0/MatMul' (4)"),
+    ],
+)
+def test_clean_keeps_the_message_and_drops_where_it_was_made(foreign, shown):
+    assert clean(RuntimeError(foreign)) == shown
+
+
+def test_clean_is_bounded_and_never_empty():
     assert len(clean(RuntimeError("x" * 10_000))) == MAX_MESSAGE_CHARS + 3
     assert clean(RuntimeError("")) == "RuntimeError"
+    assert "UTF-8" in clean(UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"))
 
 
 def test_models_saved_by_onnx_itself_load(onnx_runtime, build, tmp_path):

@@ -1,0 +1,408 @@
+"""What is ONNX Runtime's own: threads, sessions, strings, custom operators, devices."""
+
+import asyncio
+import gc
+import os
+import sys
+import threading
+import weakref
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from runtimes import open_runtime
+from runtimes.base import ExecuteCall, ExecutionFailed, LoadFailed, LoadOptions
+from runtimes.onnx_threads import Dispatchers, Job
+
+
+def threads():
+    return len(os.listdir("/proc/self/task"))
+
+
+def mlp(build, width=256):
+    rng = np.random.default_rng(7)
+    weights = [rng.standard_normal((width, width), np.float32) / 16 for _ in range(2)]
+    return build.model(
+        [
+            helper.make_node("MatMul", ["x", "w0"], ["h"]),
+            helper.make_node("Tanh", ["h"], ["t"]),
+            helper.make_node("MatMul", ["t", "w1"], ["l"]),
+            helper.make_node("Softmax", ["l"], ["y"], axis=1),
+        ],
+        [build.value("x", "FP32", (-1, width))],
+        [build.value("y", "FP32", (-1, width))],
+        [numpy_helper.from_array(array, f"w{i}") for i, array in enumerate(weights)],
+    )
+
+
+def counting_loop(build):
+    """y = x after n rounds: the same input size, but as dear as n says."""
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["cond"], ["go_on"]), helper.make_node("Neg", ["v"], ["w"])],
+        "body",
+        [build.value("i", "INT64", ()), build.value("cond", "BOOL", ()), build.value("v", "FP32", (1,))],
+        [build.value("go_on", "BOOL", ()), build.value("w", "FP32", (1,))],
+    )
+    return build.model(
+        [helper.make_node("Loop", ["n", "", "x"], ["y"], body=body)],
+        [build.value("n", "INT64", ()), build.value("x", "FP32", (1,))],
+        [build.value("y", "FP32", (1,))],
+    )
+
+
+async def submit(instance, outcome, inputs):
+    """Return whether the call was answered inline, and its result."""
+    done = outcome()
+    instance.submit(ExecuteCall(inputs), done)
+    inline = bool(done.results)
+    return inline, await done.result()
+
+
+async def prime(instance, outcome, inputs, rounds=12):
+    for _ in range(rounds):
+        inline, _ = await submit(instance, outcome, inputs)
+    return inline
+
+
+async def test_result_equals_plain_onnxruntime_bit_for_bit(onnx_runtime, build, saved, run):
+    source = saved(mlp(build))
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    plain = ort.InferenceSession(source.path, options, providers=["CPUExecutionProvider"])
+    instance = onnx_runtime.load(source, LoadOptions())
+    rng = np.random.default_rng(1)
+
+    for rows in (1, 2, 7, 32, 1, 64, 1):
+        x = rng.standard_normal((rows, 256), np.float32)
+        result = await run(instance, {"x": x})
+        assert result["y"].tobytes() == plain.run(["y"], {"x": x})[0].tobytes()
+
+
+def test_thread_count_stays_flat_over_300_models(onnx_runtime, build, saved):
+    source = saved(mlp(build, width=8))
+    instances = [onnx_runtime.load(source, LoadOptions())]
+    before = threads()
+
+    instances += [onnx_runtime.load(source, LoadOptions()) for _ in range(300)]
+
+    assert threads() == before
+
+
+def test_own_threads_are_per_model_and_end_with_it(onnx_runtime, build, saved):
+    source = saved(mlp(build, width=8))
+    onnx_runtime.load(source, LoadOptions())
+    before = threads()
+
+    own = onnx_runtime.load(source, LoadOptions(threads=3))
+    assert threads() == before + 2  # the third is the caller's
+
+    asyncio.run(own.close())
+    gc.collect()
+    assert threads() == before
+
+
+async def test_session_is_released_on_close(onnx_runtime, build, saved):
+    instance = onnx_runtime.load(saved(build.identity(("BYTES", (-1,)))), LoadOptions())
+    session = weakref.ref(instance._execute)
+
+    await instance.close()
+    gc.collect()
+
+    assert session() is None
+
+
+async def test_cheap_calls_move_inline_and_dear_ones_stay_on_threads(onnx_runtime, build, saved, outcome):
+    instance = onnx_runtime.load(saved(mlp(build)), LoadOptions())
+    small, large = {"x": np.ones((1, 256), np.float32)}, {"x": np.ones((4096, 256), np.float32)}
+
+    inline, _ = await submit(instance, outcome, small)
+    assert not inline  # nothing is known yet
+    assert instance.slots == 2
+
+    assert await prime(instance, outcome, small)
+    assert instance.slots == 1
+
+    assert not await prime(instance, outcome, large, rounds=3)
+    assert instance.slots == 2
+
+    inline, _ = await submit(instance, outcome, small)
+    assert inline
+    assert instance.slots == 1
+
+
+async def test_model_that_becomes_dear_leaves_the_loop(onnx_runtime, build, saved, outcome):
+    instance = onnx_runtime.load(saved(counting_loop(build)), LoadOptions())
+    x = np.ones(1, np.float32)
+    assert await prime(instance, outcome, {"n": np.array(1), "x": x})
+
+    for _ in range(30):
+        inline, _ = await submit(instance, outcome, {"n": np.array(5000), "x": x})
+        if not inline:
+            break
+
+    assert not inline
+    assert await prime(instance, outcome, {"n": np.array(1), "x": x})  # and comes back when cheap again
+
+
+async def test_long_text_does_not_run_inline_because_short_text_does(onnx_runtime, build, saved, outcome):
+    instance = onnx_runtime.load(saved(build.identity(("BYTES", (-1,)))), LoadOptions())
+    assert await prime(instance, outcome, {"INPUT0": np.array([b"short"], np.object_)})
+
+    inline, _ = await submit(instance, outcome, {"INPUT0": np.array([b"x" * 3_000_000], np.object_)})
+
+    assert not inline
+
+
+@pytest.mark.parametrize("element", [b"a\x00b", b"\x00", b"caf\xe9", b"\xff\xfe", b"\xed\xa0\x80"])
+async def test_text_onnx_cannot_carry_is_refused_by_name(onnx_runtime, build, saved, run, element):
+    instance = onnx_runtime.load(saved(build.identity(("FP32", (-1,)), ("BYTES", (-1,)))), LoadOptions())
+
+    for _ in range(6):
+        inputs = {"INPUT0": np.ones(1, np.float32), "INPUT1": np.array([b"fine", element], np.object_)}
+        result = await run(instance, inputs)
+        assert isinstance(result, ExecutionFailed)
+        assert result.bad_input
+        assert "input 'INPUT1'" in str(result)
+
+
+async def test_text_beside_bf16_input_comes_back_exactly(onnx_runtime, build, saved, run):
+    model = build.model(
+        [helper.make_node("Cast", ["b"], ["f"], to=TensorProto.FLOAT), helper.make_node("Identity", ["t"], ["u"])],
+        [build.value("b", "BF16", (-1,)), build.value("t", "BYTES", (-1,))],
+        [build.value("f", "FP32", (-1,)), build.value("u", "BYTES", (-1,))],
+    )
+    instance = onnx_runtime.load(saved(model), LoadOptions())
+    text = np.array(["\u00fc".encode(), b""], np.object_)
+
+    result = await run(instance, {"b": np.array([0x3F80, 0xC000], np.uint16), "t": text})
+
+    assert result["f"].tolist() == [1.0, -2.0]
+    assert result["u"].tolist() == text.tolist()
+
+
+async def test_text_output_beside_bf16_output_comes_back_exactly(onnx_runtime, build, saved, run):
+    model = build.model(
+        [helper.make_node("Identity", ["b"], ["c"]), helper.make_node("Constant", [], ["t"], value_strings=["\u00fc"])],
+        [build.value("b", "BF16", (-1,)), build.value("h", "FP16", (-1,))],
+        [build.value("c", "BF16", (-1,)), build.value("t", "BYTES", (1,))],
+    )
+    instance = onnx_runtime.load(saved(model), LoadOptions())
+
+    result = await run(instance, {"b": np.array([1, 0xFFFF], np.uint16), "h": np.ones(1, np.float16)})
+
+    assert result["c"].tolist() == [1, 0xFFFF]
+    assert result["t"].tolist() == ["\u00fc".encode()]
+
+
+def test_text_into_a_model_with_bf16_out_is_refused_at_load(onnx_runtime, build, saved):
+    source = saved(build.identity(("BF16", (-1,)), ("BYTES", (-1,))))
+
+    for ask in (onnx_runtime.inspect, onnx_runtime.load):
+        with pytest.raises(LoadFailed, match="BYTES input 'INPUT1' and give BF16 output 'OUTPUT0'"):
+            ask(source, LoadOptions())
+
+
+@pytest.mark.parametrize("element", ["text", 7, None])
+async def test_elements_that_are_not_bytes_are_refused_by_name(onnx_runtime, build, saved, run, element):
+    instance = onnx_runtime.load(saved(build.identity(("BYTES", (-1,)))), LoadOptions())
+
+    result = await run(instance, {"INPUT0": np.array([element], np.object_)})
+
+    assert isinstance(result, ExecutionFailed)
+    assert result.bad_input
+    assert "INPUT0" in str(result)
+
+
+async def test_wrong_dtype_for_bf16_is_the_callers_fault(onnx_runtime, build, saved, run):
+    instance = onnx_runtime.load(saved(build.identity(("BF16", (-1,)))), LoadOptions())
+
+    result = await run(instance, {"INPUT0": np.ones(2, np.float32)})
+
+    assert isinstance(result, ExecutionFailed)
+    assert result.bad_input
+
+
+async def test_value_an_operator_refuses_is_the_callers_fault(onnx_runtime, build, saved, run):
+    table = numpy_helper.from_array(np.arange(5, dtype=np.float32), "t")
+    model = build.model(
+        [helper.make_node("Gather", ["t", "i"], ["y"])],
+        [build.value("i", "INT64", (-1,))],
+        [build.value("y", "FP32", (-1,))],
+        [table],
+    )
+    instance = onnx_runtime.load(saved(model), LoadOptions())
+
+    result = await run(instance, {"i": np.array([10])})
+
+    assert isinstance(result, ExecutionFailed)
+    assert result.bad_input
+    assert "Gather" in str(result)
+    assert "onnxruntime_src" not in str(result)
+
+
+async def test_failure_inside_the_model_is_not_the_callers_fault(onnx_runtime, build, saved, run):
+    model = build.model(
+        [helper.make_node("Reshape", ["x", "s"], ["y"])],
+        [build.value("x", "FP32", (-1,)), build.value("s", "INT64", (-1,))],
+        [build.value("y", "FP32", (-1, -1))],
+    )
+    instance = onnx_runtime.load(saved(model), LoadOptions())
+
+    result = await run(instance, {"x": np.ones(6, np.float32), "s": np.array([4, 4])})
+
+    assert isinstance(result, ExecutionFailed)
+    assert not result.bad_input
+    assert "Reshape" in str(result)
+    assert "onnxruntime_src" not in str(result)
+
+
+async def test_model_without_inputs_executes(onnx_runtime, build, saved, run):
+    constant = numpy_helper.from_array(np.array([3.0], np.float32))
+    model = build.model([helper.make_node("Constant", [], ["y"], value=constant)], [], [build.value("y", "FP32", (1,))])
+    instance = onnx_runtime.load(saved(model), LoadOptions())
+
+    for _ in range(6):
+        assert (await run(instance, {}))["y"].tolist() == [3.0]
+
+
+# A thread of the dispatchers held fast, to see what happens to the jobs behind it.
+
+
+class Gate:
+    def __init__(self):
+        self.entered = threading.Event()
+        self.open = threading.Event()
+
+    def execute(self):
+        self.entered.set()
+        assert self.open.wait(30)
+        return {}
+
+    def delivered(self):
+        pass
+
+
+@pytest.fixture
+def held_runtime():
+    runtime, gate = open_runtime("onnx", executor_threads=1), Gate()
+    yield runtime, gate
+    gate.open.set()
+    runtime.close()
+
+
+async def test_call_no_thread_has_taken_is_dropped_on_cancel(held_runtime, build, saved, outcome):
+    runtime, gate = held_runtime
+    instance = runtime.load(saved(build.identity(("FP32", (-1,)))), LoadOptions())
+    first, second = outcome(), outcome()
+    runtime._dispatchers.put(Job(gate, outcome(), asyncio.get_running_loop()))
+
+    cancel = instance.submit(ExecuteCall({"INPUT0": np.ones(3, np.float32)}), first)
+    instance.submit(ExecuteCall({"INPUT0": np.ones(3, np.float32)}), second)
+    cancel()
+    cancel()
+    assert first.results == []  # never from inside cancel
+
+    assert str(await first.result()) == "cancelled"
+    assert second.results == []
+    gate.open.set()
+    assert (await second.result())["OUTPUT0"].tolist() == [1, 1, 1]
+    assert len(first.results) == 1
+
+
+async def test_call_that_expires_behind_another_is_not_executed(held_runtime, build, saved, outcome, monkeypatch):
+    runtime, gate = held_runtime
+    instance = runtime.load(saved(build.identity(("FP32", (-1,)))), LoadOptions())
+    done = outcome()
+    runtime._dispatchers.put(Job(gate, outcome(), asyncio.get_running_loop()))
+
+    instance.submit(ExecuteCall({"INPUT0": np.ones(3, np.float32)}, deadline_ns=1), done)
+    gate.open.set()
+
+    assert "deadline" in str(await done.result())
+
+
+def test_result_for_a_closed_loop_is_dropped_quietly(outcome):
+    dispatchers, gate, delivered = Dispatchers(1), Gate(), []
+    dispatchers.start()
+    loop = asyncio.new_event_loop()
+
+    dispatchers.put(Job(gate, delivered.append, loop))
+    assert gate.entered.wait(30)
+    loop.close()
+    gate.open.set()
+    dispatchers.close()
+
+    assert delivered == []
+
+
+def test_closing_the_runtime_lets_queued_jobs_finish_and_ends_its_threads(build, saved, outcome):
+    runtime = open_runtime("onnx", executor_threads=3)
+    before = {thread.name for thread in threading.enumerate()}
+    runtime.load(saved(build.identity(("FP32", (-1,)))), LoadOptions())
+    runtime.load(saved(build.identity(("FP32", (-1,)))), LoadOptions())
+    assert len({thread.name for thread in threading.enumerate()} - before) == 3
+
+    runtime.close()
+
+    assert {thread.name for thread in threading.enumerate()} == before
+
+
+# Custom operators and devices.
+
+
+def shouting(build):
+    return build.model(
+        [helper.make_node("StringUpper", ["x"], ["y"], domain="ai.onnx.contrib")],
+        [build.value("x", "BYTES", (-1,))],
+        [build.value("y", "BYTES", (-1,))],
+        domains=("ai.onnx.contrib",),
+    )
+
+
+async def test_allowed_custom_operators_run(onnx_runtime, build, saved, run):
+    source, options = saved(shouting(build)), LoadOptions(custom_ops=("onnxruntime-extensions",))
+
+    facts = onnx_runtime.inspect(source, options)
+    result = await run(onnx_runtime.load(source, options), {"x": np.array([b"quiet"], np.object_)})
+
+    assert facts.signature.inputs[0].datatype == "BYTES"
+    assert "ai.onnx.contrib=1" in facts.metadata["onnx.opset"]
+    assert result["y"].tolist() == [b"QUIET"]
+
+
+def test_custom_operators_need_to_be_asked_for(onnx_runtime, build, saved):
+    with pytest.raises(LoadFailed, match="StringUpper"):
+        onnx_runtime.load(saved(shouting(build)), LoadOptions())
+
+
+@pytest.mark.parametrize("package", ["/tmp/evil.so", "../x.so", "onnxruntime_extensions", "numpy", ""])
+def test_custom_operators_outside_the_allow_list_are_refused(onnx_runtime, build, saved, package):
+    source, options = saved(shouting(build)), LoadOptions(custom_ops=(package,))
+
+    for ask in (onnx_runtime.inspect, onnx_runtime.load):
+        with pytest.raises(LoadFailed, match="not allowed; allowed are onnxruntime-extensions"):
+            ask(source, options)
+
+
+def test_custom_operators_whose_package_is_missing_say_what_to_install(onnx_runtime, build, saved, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime_extensions", None)
+
+    with pytest.raises(LoadFailed, match="install the extra 'extensions'"):
+        onnx_runtime.load(saved(shouting(build)), LoadOptions(custom_ops=("onnxruntime-extensions",)))
+
+
+@pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:x", "cpu:1", "", "cuda:-1"])
+def test_unknown_device_is_a_load_failure(onnx_runtime, build, saved, device):
+    for ask in (onnx_runtime.inspect, onnx_runtime.load):
+        with pytest.raises(LoadFailed, match=r"device .* is unknown"):
+            ask(saved(build.identity(("FP32", (1,)))), LoadOptions(device=device))
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_cuda_without_a_cuda_build_is_a_load_failure(onnx_runtime, build, saved, device, monkeypatch):
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
+
+    with pytest.raises(LoadFailed, match=f"device '{device}' needs onnxruntime-gpu"):
+        onnx_runtime.load(saved(build.identity(("FP32", (1,)))), LoadOptions(device=device))
