@@ -6,68 +6,11 @@ nothing, so transport shows. `transformer` is a six-layer encoder of about 10 ms
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from . import Made
+from .graph import Graph
 from .wheels import Wheels
 
-OPSET = 17
-IR_VERSION = 8
-Port = tuple[str, int, Sequence[Any]]
-"""One input or output: name, ONNX element type, shape."""
-SEED = 7
-
 LAYERS, HIDDEN, HEADS, INNER, TOKENS, WORDS = 6, 384, 12, 1536, 32, 2000
-
-
-class Graph:
-    """A small builder over onnx.helper: each call adds a node and returns the name of its output."""
-
-    def __init__(self) -> None:
-        import numpy as np
-
-        self._nodes: list[Any] = []
-        self._constants: list[Any] = []
-        self._random = np.random.default_rng(SEED)
-
-    def node(self, op: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        """Add one node with one output."""
-        from onnx import helper
-
-        name = output or f"{op.lower()}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(op, list(inputs), [name], name=f"{op}_{len(self._nodes)}", **attributes))
-        return name
-
-    def constant(self, value: Any, dtype: str = "int64") -> str:
-        """Add an initializer."""
-        import numpy as np
-        from onnx import numpy_helper
-
-        name = f"constant_{len(self._constants)}"
-        self._constants.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
-        return name
-
-    def weight(self, *shape: int) -> str:
-        """Add random weights scaled to keep activations near unit variance."""
-        scale = shape[0] ** -0.5 if len(shape) > 1 else 0.02
-        return self.constant(self._random.standard_normal(shape) * scale, "float32")
-
-    def dense(self, x: str, before: int, after: int, output: str = "") -> str:
-        """Add x @ W + b."""
-        return self.node("Add", self.node("MatMul", x, self.weight(before, after)), self.weight(after), output=output)
-
-    def model(self, inputs: Sequence[Port], outputs: Sequence[Port]) -> bytes:
-        """Close the graph and return the serialised model."""
-        from onnx import helper
-        from onnx.checker import check_model
-
-        ins = [helper.make_tensor_value_info(*spec) for spec in inputs]
-        outs = [helper.make_tensor_value_info(*spec) for spec in outputs]
-        graph = helper.make_graph(self._nodes, "model", ins, outs, self._constants)
-        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-        check_model(made)
-        return bytes(made.SerializeToString(deterministic=True))
 
 
 def tiny(wheels: Wheels) -> Made:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from typing import Any
 
 from . import Made
+from .graph import OPSET
 from .wheels import Wheels
 
-OPSET = 17
 SPLIT_SEED = 0
 TEST_SHARE = 0.25
 FLIPPED_SHARE = 0.3
