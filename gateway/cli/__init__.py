@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from gateway.cli import bench, config, infer, models, serve
+from gateway.cli import bench, check, config, infer, models, serve
 from gateway.cli.root import Failure, app, debugging
 
-__all__ = ["bench", "config", "infer", "main", "models", "serve"]
+__all__ = ["bench", "check", "config", "infer", "main", "models", "serve"]
 
 
 def main() -> None:

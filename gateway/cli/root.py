@@ -29,7 +29,11 @@ ConfigFile = Annotated[
 Assignments = Annotated[
     list[str] | None, typer.Option("--set", metavar="PATH=VALUE", help="Any other setting; see `gateway config show`.")
 ]
+Repository = Annotated[Path | None, typer.Option("--model-repository", help="Folder of models, Triton's layout.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+MACHINE_WIDTH = 400
+"""Columns where the output is no terminal: nothing is wrapped that somebody might grep."""
+
 _state = {"debug": False}
 
 
@@ -89,4 +93,6 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     for row in rows:
         table.add_row(*(Text(str(cell)) for cell in row))
     console = Console(highlight=False)
-    console.print(table, width=None if console.is_terminal else 200)
+    if not console.is_terminal:
+        console.width = MACHINE_WIDTH
+    console.print(table)

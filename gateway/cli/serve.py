@@ -1,4 +1,4 @@
-"""`gateway serve` and `gateway check`: start, or say what would be wrong if one did."""
+"""`gateway serve`: the settings from flags, environment and file, handed to the application."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import typer
 
 from gateway.cli import root
 
-Repository = Annotated[Path | None, typer.Option("--model-repository", help="Folder of models, Triton's layout.")]
 Switch = Annotated[
     bool | None, typer.Option("--hot-path/--no-hot-path", help="Answer inference from parser callbacks (the default).")
 ]
@@ -17,7 +16,7 @@ Switch = Annotated[
 
 @root.app.command("serve")
 def serve(
-    model_repository: Repository = None,
+    model_repository: root.Repository = None,
     state_dir: Annotated[Path | None, typer.Option("--state-dir", help="What the gateway itself writes.")] = None,
     load_model: Annotated[
         list[str] | None, typer.Option("--load-model", help="Load only this model; can be repeated.")
@@ -55,6 +54,6 @@ def serve(
         "log_level": log_level,
     }
     settings = root.settings(config, flags, assign).settings
-    from gateway import app
+    from gateway.app import run
 
-    raise typer.Exit(app.run(settings))
+    raise typer.Exit(run(settings))
