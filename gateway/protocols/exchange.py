@@ -144,6 +144,7 @@ class Exchange:
                 decoded = self._decode_binary(target, length, body, received_ns)
             return Call(target, decoded.request, binary=decoded.binary)
         if target.kind == "v1":
+            self._check_json_size(len(body))
             if target.label:
                 raise GatewayError(Code.NOT_FOUND, f"model '{target.model}' has no version label '{target.label}'")
             servable = self._service.servable(target.model, target.version)
