@@ -62,7 +62,7 @@ class OnnxRuntime:
                 session_options.register_custom_ops_library(library)
             session = ort.InferenceSession(source.path, session_options, providers=providers, enable_fallback=False)
         except Exception as error:  # onnxruntime raises a dozen types, UnicodeDecodeError among them
-            raise LoadFailed(f"{source.path.name}: {clean(error, source)}") from error
+            raise LoadFailed(f"{source.path.name}: {clean(error, source)}{_advice(error, options)}") from error
         on_cpu = options.device == "cpu"
         if not on_cpu and CUDA not in session.get_providers():
             raise LoadFailed(f"device {options.device!r}: CUDA could not be started")
@@ -110,3 +110,9 @@ def _custom_libraries(options: LoadOptions) -> list[str]:
         except ImportError as error:
             raise LoadFailed(f"custom_ops {package!r} is not installed; install the extra 'extensions'") from error
     return libraries
+
+
+def _advice(error: Exception, options: LoadOptions) -> str:
+    if "is not a registered" not in str(error) or options.custom_ops:
+        return ""
+    return f"; custom operators are loaded where custom_ops names their package: {', '.join(sorted(CUSTOM_OPS))}"

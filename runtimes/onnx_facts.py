@@ -102,13 +102,13 @@ def _type_name(element: int) -> str:
 
 
 def _lineage(model: ModelProto) -> dict[str, str]:
-    opset = ",".join(f"{entry.domain or 'ai.onnx'}={entry.version}" for entry in model.opset_import)
+    versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
     standard = {
         "onnx.producer": f"{model.producer_name} {model.producer_version}".strip(),
         "onnx.domain": model.domain,
         "onnx.model_version": str(model.model_version or ""),
         "onnx.ir_version": str(model.ir_version),
-        "onnx.opset": opset,
+        "onnx.opset": ",".join(f"{domain}={version}" for domain, version in sorted(versions.items())),
     }
     own = {entry.key: entry.value for entry in model.metadata_props}
     return own | {key: value for key, value in standard.items() if value}

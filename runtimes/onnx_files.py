@@ -22,7 +22,8 @@ MAX_MESSAGE_CHARS = 600
 # A source file with line, then a function: its bare name, or its whole signature.
 _SOURCE_LOCATION = re.compile(
     r"\S*\w\.(?:cc|cpp|cu|cuh|h):\d+ "
-    r"(?:[\w:<>&*,~ ]{0,300}\w\([\w:<>&*,~ ]{0,400}\)(?: const)? (?:\[with [^\]]{0,400}\] )?|[\w:]+ )?"
+    r"(?:[\w:<>&*,~ ]{0,300}\w\([\w:<>&*,~ ]{0,400}\)(?:::<lambda\([^)]{0,200}\)>)?"
+    r"(?: const)? (?:\[with [^\]]{0,400}\] )?|[\w:]+ )?"
 )
 _PREFIX = re.compile(r"Load model from \S+ failed:\s*|This is an invalid model\. ")
 _CODE = re.compile(r"\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ")
