@@ -32,23 +32,40 @@ class Opened:
     fingerprint: Fingerprint
 
 
-def open_version(entry: ModelEntry, version: str, runtime_for: Callable[[str], Runtime]) -> Opened:
-    """Inspect, compare, load. Blocking. Raises ModelConfigError, LoadFailed or OSError; then nothing is held."""
-    started = monotonic_ns()
+@dataclass(frozen=True, slots=True)
+class Inspected:
+    """A version that was read and compared, not loaded. `facts.signature` is the model file's own."""
+
+    config: ModelConfig
+    facts: ModelFacts
+    source: ModelSource
+    runtime: Runtime
+
+
+def inspect_version(entry: ModelEntry, version: str, runtime_for: Callable[[str], Runtime]) -> Inspected:
+    """Compare the version's configuration and model. Blocking. Raises ModelConfigError, LoadFailed or OSError."""
     problem = entry.problem_of(version)
     if problem:
         raise ModelConfigError(problem)
     kind = runtime_of(entry.written, entry.toml.runtime)
     refuse_unsupported(entry.written, kind)
     runtime = runtime_for(kind)
-    on_disk = state_on_disk(entry, version)  # before reading: what changes meanwhile is seen by the next reload
     source = _source(entry, version)
-    options = load_options(entry.written, entry.toml)
-    facts = runtime.inspect(source, options)
-    config = compose(entry.path, entry.written, entry.toml, facts)
+    facts = runtime.inspect(source, load_options(entry.written, entry.toml))
+    return Inspected(compose(entry.path, entry.written, entry.toml, facts), facts, source, runtime)
+
+
+def open_version(entry: ModelEntry, version: str, runtime_for: Callable[[str], Runtime]) -> Opened:
+    """Inspect, compare, load. Blocking. Raises ModelConfigError, LoadFailed or OSError; then nothing is held."""
+    started = monotonic_ns()
+    # Before reading, so that what changes meanwhile is seen by the next reload.
+    on_disk = () if entry.problem_of(version) else state_on_disk(entry, version)
+    found = inspect_version(entry, version, runtime_for)
+    config, source = found.config, found.source
     sha256, size_bytes = digest(source.path)
-    instance = view_of(runtime.load(source, options), config.proto, facts.signature)
-    facts = replace(facts, signature=public_signature(config.proto, facts.signature))
+    loaded = found.runtime.load(source, load_options(entry.written, entry.toml))
+    instance = view_of(loaded, config.proto, found.facts.signature)
+    facts = replace(found.facts, signature=public_signature(config.proto, found.facts.signature))
     return Opened(config, facts, instance, sha256, size_bytes, monotonic_ns() - started, on_disk)
 
 
