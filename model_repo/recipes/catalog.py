@@ -11,7 +11,7 @@ DEMO = (
     Recipe("tabular_cancer", trained.tabular_cancer, TRAINING),
     Recipe("digits", trained.digits, TRAINING),
     Recipe("filetype", fetched.filetype),
-    Recipe("doc_orientation", fetched.doc_orientation),
+    Recipe("doc_orientation", fetched.doc_orientation, ("numpy",)),
     Recipe("doc_orientation_jpeg", extended.doc_orientation_jpeg, EXTENSIONS),
     Recipe("text_embed", fetched.text_embed),
     Recipe("text_embed_raw", extended.text_embed_raw, EXTENSIONS),

@@ -47,12 +47,13 @@ def is_built(folder: Path, digest: str) -> bool:
 
 
 def write(folder: Path, recipe: Recipe, made: Made, digest: str) -> None:
-    """Write the model's folder and swap it in for the old one."""
-    files = {path.name: path.read_bytes() for path in sorted((TEMPLATES / recipe.name).iterdir())} | dict(made.files)
-    sums = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files) if "/" in name}
+    """Write the model's folder, with the facts filled into the templates, and swap it in for the old one."""
+    texts = {path.name: path.read_text() for path in sorted((TEMPLATES / recipe.name).iterdir())}
+    files = {name: Template(text).substitute(made.facts).encode() for name, text in texts.items()} | dict(made.files)
+    sums = {name: hashlib.sha256(files[name]).hexdigest() for name in sorted(files) if name.endswith(".onnx")}
     files["SHA256SUMS"] = "".join(f"{value}  {name}\n" for name, value in sums.items()).encode()
     if "MODEL_CARD.md" in files:
-        files["MODEL_CARD.md"] = _card(files, sums, made)
+        files["MODEL_CARD.md"] = _card(files, sums)
     sizes = {name: len(content) for name, content in files.items()}
     files[STAMP] = json.dumps({"digest": digest, "sizes": sizes}, indent=1, sort_keys=True).encode()
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -67,9 +68,8 @@ def write(folder: Path, recipe: Recipe, made: Made, digest: str) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _card(files: dict[str, bytes], sums: dict[str, str], made: Made) -> bytes:
-    """Fill the card's $facts and append the table of its files."""
-    text = Template(files["MODEL_CARD.md"].decode()).substitute(made.facts).rstrip("\n")
+def _card(files: dict[str, bytes], sums: dict[str, str]) -> bytes:
+    """Append the table of the model's files to its card."""
     rows = [f"| {name} | {len(files[name]):,} | `{value}` |" for name, value in sums.items()]
-    table = ["", "", "## Files", "", "| file | bytes | SHA-256 |", "|---|---|---|", *rows, ""]
-    return (text + "\n".join(table)).encode()
+    table = ["", "## Files", "", "| file | bytes | SHA-256 |", "|---|---|---|", *rows, ""]
+    return files["MODEL_CARD.md"] + "\n".join(table).encode()

@@ -70,7 +70,8 @@ class Graph:
         from onnx.checker import check_model
 
         graph = self.graph(*([helper.make_tensor_value_info(*port) for port in ports] for ports in (inputs, outputs)))
-        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+        own = [helper.make_opsetid(domain, 1) for domain in sorted({node.domain for node in self._nodes} - {""})]
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET), *own], ir_version=IR_VERSION)
         check_model(made)
         return bytes(made.SerializeToString(deterministic=True))
 
