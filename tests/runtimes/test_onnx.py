@@ -258,6 +258,41 @@ async def test_failure_inside_the_model_is_not_the_callers_fault(onnx_runtime, b
     assert "onnxruntime_src" not in str(result)
 
 
+async def test_missing_input_is_refused_inline_too(onnx_runtime, build, saved, outcome):
+    # The native session does not look: it would run the graph with a hole in it.
+    instance = onnx_runtime.load(saved(build.identity(("FP32", (-1,)), ("FP32", (-1,)))), LoadOptions())
+    one, two = np.ones(1, np.float32), np.ones(2, np.float32)
+    assert await prime(instance, outcome, {"INPUT0": one, "INPUT1": two})
+
+    for inputs in ({"INPUT0": two}, {"INPUT0": one, "OTHER": two}):
+        inline, result = await submit(instance, outcome, inputs)
+        assert inline
+        assert isinstance(result, ExecutionFailed)
+        assert result.bad_input
+
+
+async def test_expired_call_is_refused_inline_too(onnx_runtime, build, saved, outcome):
+    instance = onnx_runtime.load(saved(build.identity(("FP32", (-1,)))), LoadOptions())
+    inputs, done = {"INPUT0": np.ones(1, np.float32)}, outcome()
+    assert await prime(instance, outcome, inputs)
+
+    instance.submit(ExecuteCall(inputs, deadline_ns=1), done)
+
+    assert "deadline" in str(done.results[0])
+
+
+async def test_text_output_that_is_not_utf8_is_the_models_fault(onnx_runtime, build, saved, run):
+    tensor = helper.make_tensor("c", TensorProto.STRING, [1], [b"caf\xe9"])
+    model = build.model([helper.make_node("Constant", [], ["y"], value=tensor)], [], [build.value("y", "BYTES", (1,))])
+    instance = onnx_runtime.load(saved(model), LoadOptions())
+
+    result = await run(instance, {})
+
+    assert isinstance(result, ExecutionFailed)
+    assert not result.bad_input
+    assert "not valid UTF-8" in str(result)
+
+
 async def test_model_without_inputs_executes(onnx_runtime, build, saved, run):
     constant = numpy_helper.from_array(np.array([3.0], np.float32))
     model = build.model([helper.make_node("Constant", [], ["y"], value=constant)], [], [build.value("y", "FP32", (1,))])
@@ -406,3 +441,11 @@ def test_cuda_without_a_cuda_build_is_a_load_failure(onnx_runtime, build, saved,
 
     with pytest.raises(LoadFailed, match=f"device '{device}' needs onnxruntime-gpu"):
         onnx_runtime.load(saved(build.identity(("FP32", (1,)))), LoadOptions(device=device))
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_cuda_that_cannot_be_started_is_a_load_failure(onnx_runtime, build, saved, monkeypatch):
+    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+
+    with pytest.raises(LoadFailed, match="device 'cuda': CUDA could not be started"):
+        onnx_runtime.load(saved(build.identity(("FP32", (1,)))), LoadOptions(device="cuda"))

@@ -243,3 +243,17 @@ def test_operators_in_subgraphs_and_functions_are_found(build):
     model = build.identity(("FP32", (1,)))
     model.functions.append(function)
     assert row_dependence(model) == "Bernoulli"
+
+
+def test_operators_in_a_list_of_subgraphs_are_found(build):
+    inner = helper.make_graph(
+        [helper.make_node("Multinomial", ["x"], ["r"])], "b", [], [build.value("r", "INT64", (1,))]
+    )
+    model = build.model(
+        [helper.make_node("Choose", ["x"], ["y"], domain="own", branches=[inner, inner])],
+        [build.value("x", "FP32", (1,))],
+        [build.value("y", "FP32", (1,))],
+        domains=("own",),
+    )
+
+    assert row_dependence(model) == "Multinomial"
