@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from time import monotonic_ns
 from typing import Any
 
 from runtimes.base import (
@@ -103,7 +104,7 @@ class OnnxInstance:
         if self.slots != 1 and not self.threaded_calls:
             self.slots = 1
         names = call.outputs or self._all_outputs
-        started_ns = time.monotonic_ns()
+        started_ns = monotonic_ns()
         if 0 < call.deadline_ns <= started_ns:
             done(_expired())
             return nothing_to_cancel
@@ -112,7 +113,7 @@ class OnnxInstance:
         except Exception as error:  # onnxruntime raises a dozen types, UnicodeDecodeError and MemoryError among them
             done(self._explain(call, error))
             return nothing_to_cancel
-        taken_ns = time.monotonic_ns() - started_ns
+        taken_ns = monotonic_ns() - started_ns
         if taken_ns > expected_ns * OUTLIER:
             taken_ns = expected_ns * OUTLIER
         self._cost_ns[size] = expected_ns + ((taken_ns - expected_ns) >> 3)
@@ -159,7 +160,7 @@ class _ThreadCall:
         self._taken_ns = 0
 
     def execute(self) -> ExecuteResult:
-        if 0 < self._call.deadline_ns <= time.monotonic_ns():
+        if 0 < self._call.deadline_ns <= monotonic_ns():
             return _expired()
         # Thread time, not wall time: after the run this thread may wait milliseconds for a busy loop's
         # interpreter lock, and a cheap model would then never come back inline.
