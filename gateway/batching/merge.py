@@ -41,18 +41,21 @@ def split(
     Raises ValueError where an output's first dimension is not the sum of the rows: handing out such rows
     would give callers other callers' answers.
     """
-    total = sum(request.rows for request in requests)
+    total = sum([request.rows for request in requests])
     for name, array in outputs.items():
         if array.ndim == 0 or array.shape[0] != total:
             raise ValueError(f"output '{name}' has shape {list(array.shape)} for a batch of {total} rows")
+    items = [(name, datatypes[name], array) for name, array in outputs.items()]
     parts = []
     start = 0
-    items = [(name, datatypes[name], array) for name, array in outputs.items()]
     for request in requests:
         stop = start + request.rows
-        parts.append({name: Tensor(datatype, array[start:stop]) for name, datatype, array in items})
+        part = {}
+        for name, datatype, array in items:
+            part[name] = Tensor(datatype, array[start:stop])
+        parts.append(select(part, request) if request.outputs else part)
         start = stop
-    return [select(part, request) for part, request in zip(parts, requests, strict=True)]
+    return parts
 
 
 def select(outputs: dict[str, Tensor], request: InferRequest) -> dict[str, Tensor]:

@@ -49,7 +49,7 @@ class AdmissionStage:
     """Admit or refuse; keep the live requests (their count is the in-flight figure, the sweep watches them)."""
 
     def __init__(self, settings: AdmissionSettings, inner: Stage, now: Clock = monotonic_ns) -> None:
-        self._settings = settings
+        self._limit = settings.max_requests_in_flight
         self._default_ns = settings.default_timeout_ms * NS_PER_MS
         self._inner = inner
         self._now = now
@@ -65,9 +65,8 @@ class AdmissionStage:
     def __call__(self, request: InferRequest) -> None:
         """Admit `request`, or complete it with OVERLOADED or DEADLINE at once."""
         live = self._live
-        if len(live) >= self._settings.max_requests_in_flight:
-            limit = self._settings.max_requests_in_flight
-            request.fail(Code.OVERLOADED, f"more than {limit} requests in flight", retry_after_s=1)
+        if len(live) >= self._limit:
+            request.fail(Code.OVERLOADED, f"more than {self._limit} requests in flight", retry_after_s=1)
             return
         now = self._now()
         timeline = request.timeline
@@ -80,7 +79,8 @@ class AdmissionStage:
             return
         live[id(request)] = request
         request.on_finished.append(self._release)
-        self._sweep.watch(deadline)
+        if deadline < self._sweep.next_ns:  # else the timer stands early enough: no call, for nearly all
+            self._sweep.watch(deadline)
         self._inner(request)
 
     def _release(self, request: InferRequest) -> None:

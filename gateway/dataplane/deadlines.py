@@ -9,6 +9,7 @@ from gateway.core.clock import NS_PER_MS, NS_PER_S, Clock, monotonic_ns
 from gateway.core.errors import Code
 from gateway.core.types import InferRequest
 
+NEVER_NS = 1 << 63
 _GRAIN_NS = 2 * NS_PER_MS  # answers come at most this much after the deadline (plus loop lag)
 
 
@@ -23,12 +24,12 @@ class DeadlineSweep:
         self._live = live
         self._now = now
         self._loop = asyncio.get_running_loop()
-        self._next_ns = 0  # when the timer fires; 0 = no timer
+        self.next_ns = NEVER_NS  # when the timer fires
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, deadline_ns: int) -> None:
         """Make sure a sweep happens at `deadline_ns` at the latest."""
-        if self._next_ns and self._next_ns <= deadline_ns:
+        if self.next_ns <= deadline_ns:
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -36,24 +37,24 @@ class DeadlineSweep:
 
     def _arm(self, due_ns: int) -> None:
         now = self._now()
-        self._next_ns = max(due_ns, now + _GRAIN_NS)
-        self._timer = self._loop.call_later((self._next_ns - now) / NS_PER_S, self.sweep)
+        self.next_ns = max(due_ns, now + _GRAIN_NS)
+        self._timer = self._loop.call_later((self.next_ns - now) / NS_PER_S, self.sweep)
 
     def sweep(self) -> None:
         """Fail what is late; set the timer for the next deadline."""
         now = self._now()
         self._timer = None
-        self._next_ns = 0
-        earliest = 0
+        self.next_ns = NEVER_NS
+        earliest = NEVER_NS
         for request in list(self._live.values()):
             deadline = request.deadline_ns
             if not deadline or request.outcome is not None:
                 continue
             if deadline <= now:
                 request.fail(Code.DEADLINE, f"[request id: {request.id or '<id_unknown>'}] Request timeout expired")
-            elif not earliest or deadline < earliest:
+            elif deadline < earliest:
                 earliest = deadline
-        if earliest and not self._next_ns:
+        if earliest < self.next_ns:
             self._arm(earliest)
 
     def close(self) -> None:

@@ -8,6 +8,7 @@ because bare tokens are not JSON. FP16 and BF16 have no JSON form (Open Inferenc
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -23,6 +24,8 @@ from runtimes.base import DTYPES, Array
 MAX_DEPTH = 100
 """Nesting of a JSON body, Triton's limit (L0_http: 50 accepted, 120 refused)."""
 
+_SHALLOW = 2 * MAX_DEPTH + 2  # a body shorter than this cannot nest deeper: each level has two brackets
+
 _F8 = np.dtype("<f8")
 _Kind = Literal["d", "i", "u"]
 _READ_AS: dict[str, tuple[_Kind, np.dtype[Any]]] = {
@@ -33,14 +36,16 @@ _READ_AS: dict[str, tuple[_Kind, np.dtype[Any]]] = {
 }
 _BOUNDS = {name: np.iinfo(DTYPES[name]) for name in ("INT8", "INT16", "INT32", "UINT8", "UINT16", "UINT32")}
 _FP32 = DTYPES["FP32"]
+_N = ord("n")
 _ACCEPTED: dict[str, tuple[type, ...]] = {"BOOL": (bool,), "BYTES": (str,), "FP32": (int, float), "FP64": (int, float)}
 _WANTED = {"BOOL": "true or false", "BYTES": "a string", "FP32": "a number", "FP64": "a number"}
 _SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
-_INF_TAILS = (b"\x80\x7f", b"\x80\xff")  # last bytes of +inf and -inf as FP32
+_SMALL = 2048  # bytes of JSON; below, a typed list and struct beat simdjson and a checked cast (1.1 against 2.2 us)
 
-# Reused on the event loop only; 1.3 us for 16 numbers where a typed list and np.array take 2.0, and 2.9 ms
-# against 16 for an image of 150,528.
+# Reused on the event loop only; 2.9 ms for an image of 150,528 numbers where a typed list and np.array take 16.
 _parser = simdjson.Parser()
+_floats = msgspec.json.Decoder(list[float])
+_packers: dict[int, struct.Struct] = {}  # by count; bounded, because _SMALL bytes hold at most 1,024 numbers
 _bools = msgspec.json.Decoder(list[bool])
 _strings = msgspec.json.Decoder(list[str])
 
@@ -50,7 +55,7 @@ def array_from_json(raw: msgspec.Raw, datatype: str, shape: list[int], name: str
     reading = _READ_AS.get(datatype)
     try:
         flat = _quick(raw, datatype, reading) if reading is not None else _quick_other(raw, datatype, name)
-    except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeWarning, msgspec.MsgspecError):
+    except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeWarning, struct.error):
         flat = _careful(raw, datatype, name, where)
     if datatype in _BOUNDS:
         flat = _narrowed(flat, datatype, name)
@@ -61,22 +66,27 @@ def array_from_json(raw: msgspec.Raw, datatype: str, shape: list[int], name: str
 
 
 def _quick(raw: msgspec.Raw, datatype: str, reading: tuple[_Kind, np.dtype[Any]]) -> Array:
+    if datatype == "FP32" and len(raw) <= _SMALL:
+        try:
+            return _quick_small(raw)
+        except (ValueError, struct.error):
+            pass  # nested, or not all numbers: the next reader tells
     kind, dtype = reading
-    text = bytes(raw)
-    parsed: Any = _parser.parse(text)  # an AttributeError below means: no array
+    parsed: Any = _parser.parse(bytes(raw))  # an AttributeError below means: no array
     numbers: Array = np.frombuffer(parsed.as_buffer(of_type=kind), dtype)
     if datatype != "FP32":
         return numbers
-    if len(text) > 2048 or b"e" in text or b"E" in text:
-        # Values beyond FP32 need an exponent or 39 digits; the check costs 1.2 us, so only where they may be.
-        with np.errstate(over="raise"):
-            return numbers.astype(_FP32)
-    floats = numbers.astype(_FP32)
-    image = floats.tobytes()
-    if _INF_TAILS[0] in image or _INF_TAILS[1] in image:
-        with np.errstate(over="raise"):
-            return numbers.astype(_FP32)
-    return floats
+    with np.errstate(over="raise"):
+        return numbers.astype(_FP32)
+
+
+def _quick_small(raw: msgspec.Raw) -> Array:
+    """A short flat list: 1.1 us for 16 numbers. struct refuses what FP32 cannot hold, where numpy only warns."""
+    floats = _floats.decode(raw)
+    packer = _packers.get(len(floats))
+    if packer is None:
+        packer = _packers[len(floats)] = struct.Struct(f"<{len(floats)}f")
+    return np.frombuffer(packer.pack(*floats), _FP32)
 
 
 def _quick_other(raw: msgspec.Raw, datatype: str, name: str) -> Array:
@@ -98,7 +108,7 @@ def _careful(raw: msgspec.Raw, datatype: str, name: str, where: str) -> Array:
     """Read element by element: nested strings and flags, "NaN" strings, or a precise refusal."""
     try:
         data = msgspec.json.decode(raw)
-    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+    except (ValueError, RecursionError) as error:
         raise invalid(f"input '{name}': {where} is not valid JSON: {str(error)[:200]}") from None
     if not isinstance(data, list):
         raise invalid(f"input '{name}': {where} must be an array, got {_kind(data)}")
@@ -172,8 +182,8 @@ def json_from_array(datatype: str, array: Array, name: str) -> bytes:
         raise invalid(
             f"sending {datatype} data via JSON is not supported. Please use the binary data format for output '{name}'"
         )
-    text = orjson.dumps(np.ascontiguousarray(array).reshape(-1), option=orjson.OPT_SERIALIZE_NUMPY)
-    if b"null" in text:  # what orjson makes of NaN and infinities
+    text = orjson.dumps(np.ascontiguousarray(array).ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
+    if _N in text:  # null is what orjson makes of NaN and infinities; nothing else here has the letter
         return b"[" + b",".join(_special(value) for value in array.ravel().tolist()) + b"]"
     return text
 
@@ -185,8 +195,8 @@ def _special(value: float) -> bytes:
 
 
 def check_depth(body: bytes) -> None:
-    """Raise INVALID_ARGUMENT where a JSON body nests deeper than MAX_DEPTH. A body with few brackets costs 0.1 us."""
-    if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+    """Raise INVALID_ARGUMENT where a JSON body nests deeper than MAX_DEPTH. Most cost nothing."""
+    if len(body) < _SHALLOW or body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return
     codes = np.frombuffer(body, np.uint8)
     # Quoted brackets count too: a false alarm leads to the exact count below, never to an answer.
