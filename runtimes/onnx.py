@@ -23,6 +23,8 @@ from runtimes.onnx_instance import OnnxInstance
 from runtimes.onnx_threads import Dispatchers
 
 LOG_FATAL = 4  # errors are raised as well: logged too, every bad request of a client would write a line
+THREADS = "intra_op_thread_count"  # Triton's name for it in its ONNX Runtime backend
+MAX_THREADS = 1024
 CUDA = "CUDAExecutionProvider"
 CPU = "CPUExecutionProvider"
 
@@ -48,6 +50,7 @@ class OnnxRuntime:
         """Read signature, lineage and row dependence from the file, and run the ONNX checker on it."""
         _custom_libraries(options)
         _providers(options.device)
+        _threads(options)
         model = read_model(source)
         check_model(source, model)
         return facts_of(model)
@@ -55,10 +58,11 @@ class OnnxRuntime:
     def load(self, source: ModelSource, options: LoadOptions) -> OnnxInstance:
         """Make the session. Its calls start on threads and move to the loop once measured as cheap."""
         providers = _providers(options.device)
-        session_options = _session_options(options.threads or self._intra_op_threads)
+        libraries = _custom_libraries(options)
+        session_options = _session_options(_threads(options) or self._intra_op_threads)
         signature = signature_of(read_model(source))
         try:
-            for library in _custom_libraries(options):
+            for library in libraries:
                 session_options.register_custom_ops_library(library)
             session = ort.InferenceSession(source.path, session_options, providers=providers, enable_fallback=False)
         except Exception as error:  # onnxruntime raises a dozen types, UnicodeDecodeError among them
@@ -87,6 +91,16 @@ def _session_options(threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
+
+
+def _threads(options: LoadOptions) -> int:
+    for name in options.extra:
+        if name != THREADS:
+            raise LoadFailed(f"option {name!r} is unknown to the onnx runtime; known is {THREADS!r}")
+    text = options.extra.get(THREADS, "0")
+    if not text.isdecimal() or int(text) > MAX_THREADS:
+        raise LoadFailed(f"option {THREADS!r} must be a whole number from 0 to {MAX_THREADS}, got {text!r}")
+    return int(text) or options.threads
 
 
 def _providers(device: str) -> list[str | tuple[str, dict[str, Any]]]:

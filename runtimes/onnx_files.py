@@ -34,7 +34,7 @@ def read_model(source: ModelSource) -> ModelProto:
     path = source.path
     try:
         if not path.resolve(strict=True).is_relative_to(source.root.resolve(strict=True)):
-            raise LoadFailed(f"{path.name}: lies outside the model's folder")
+            raise LoadFailed(f"{path.name}: lies outside the model repository")
         if not path.is_file():
             raise LoadFailed(f"{path.name}: is not a file")
         model = onnx.load(path, format="protobuf", load_external_data=False)

@@ -90,17 +90,35 @@ def test_thread_count_stays_flat_over_300_models(onnx_runtime, build, saved):
     assert threads() == before
 
 
-def test_own_threads_are_per_model_and_end_with_it(onnx_runtime, build, saved):
+@pytest.mark.parametrize("asked", [{"threads": 3}, {"extra": {"intra_op_thread_count": "3"}}])
+def test_own_threads_are_per_model_and_end_with_it(onnx_runtime, build, saved, asked):
     source = saved(mlp(build, width=8))
     onnx_runtime.load(source, LoadOptions())
     before = threads()
 
-    own = onnx_runtime.load(source, LoadOptions(threads=3))
+    own = onnx_runtime.load(source, LoadOptions(**asked))
     assert threads() == before + 2  # the third is the caller's
 
     asyncio.run(own.close())
     gc.collect()
     assert threads() == before
+
+
+@pytest.mark.parametrize(
+    ("extra", "said"),
+    [
+        ({"thread_count": "3"}, "option 'thread_count' is unknown .* known is 'intra_op_thread_count'"),
+        ({"intra_op_thread_count": "many"}, "whole number from 0 to 1024, got 'many'"),
+        ({"intra_op_thread_count": "-1"}, "got '-1'"),
+        ({"intra_op_thread_count": "99999"}, "got '99999'"),
+    ],
+)
+def test_options_are_strict(onnx_runtime, build, saved, extra, said):
+    source = saved(build.identity(("FP32", (1,))))
+
+    for ask in (onnx_runtime.inspect, onnx_runtime.load):
+        with pytest.raises(LoadFailed, match=said):
+            ask(source, LoadOptions(extra=extra))
 
 
 async def test_session_is_released_on_close(onnx_runtime, build, saved):

@@ -128,7 +128,7 @@ def test_model_file_linked_from_outside_is_refused(onnx_runtime, build, saved, t
     source.path.rename(tmp_path / "elsewhere.onnx")
     source.path.symlink_to(tmp_path / "elsewhere.onnx")
 
-    refuse(onnx_runtime, source, "outside the model's folder")
+    refuse(onnx_runtime, source, "outside the model repository")
 
 
 def test_folder_instead_of_a_file_is_refused(onnx_runtime, tmp_path):
