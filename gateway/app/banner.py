@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -43,11 +45,12 @@ def _times(worker: Worker, model: str, version: str) -> str:
 
 
 def _smallest(ready: list[LoadedVersion]) -> LoadedVersion | None:
-    """The version whose example is shortest: numeric inputs, fewest elements."""
+    """The version whose example is shortest: numeric inputs of known size (zeros are valid), fewest elements."""
     best, best_size = None, 0
     for version in ready:
         inputs = version.facts.signature.inputs
-        if any(spec.datatype in ("BYTES", "FP16", "BF16") for spec in inputs):
+        batched = version.config.max_batch_size > 0
+        if any(spec.datatype in ("BYTES", "FP16", "BF16") or -1 in spec.shape[batched:] for spec in inputs):
             continue
         size = sum(int(np.prod(_shape(spec))) for spec in inputs)
         if best is None or size < best_size:
@@ -57,6 +60,12 @@ def _smallest(ready: list[LoadedVersion]) -> LoadedVersion | None:
 
 def _shape(spec: TensorSpec) -> list[int]:
     return [1 if dim == -1 else dim for dim in spec.shape]
+
+
+def _python() -> str:
+    """This interpreter, as short as it can be pasted: tritonclient is installed beside it."""
+    here, executable = Path.cwd(), Path(sys.executable)
+    return str(executable.relative_to(here) if executable.is_relative_to(here) else executable)
 
 
 def _samples(version: LoadedVersion, base: str, grpc_address: str) -> list[str]:
@@ -82,5 +91,5 @@ def _samples(version: LoadedVersion, base: str, grpc_address: str) -> list[str]:
     return [
         f"  curl {base}/v2/models/{model}/infer -d '{json.dumps(body)}'",
         f"  curl {base}/v1/models/{model}:predict -d '{json.dumps(v1)}'",
-        f'  python -c "{script}"',
+        f'  {_python()} -c "{script}"',
     ]
