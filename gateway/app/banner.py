@@ -22,9 +22,8 @@ def banner(settings: Settings, worker: Worker, http_port: int, admin_port: int) 
     for entry in worker.models.index():
         if entry.state:
             reason = f"  {entry.reason}" if entry.reason else ""
-            lines.append(
-                f"  {entry.name:<24} {entry.version:>3}  {entry.state}{_times(worker, entry.name, entry.version)}{reason}"
-            )
+            times = _times(worker, entry.name, entry.version)
+            lines.append(f"  {entry.name:<24} {entry.version:>3}  {entry.state}{times}{reason}")
     lines += [
         "",
         f"HTTP   {base}/v2   {base}/v1",
