@@ -1,6 +1,6 @@
 """Where the gateway's time goes under load: py-spy on a pinned gateway while wrk or h2load drives it.
 
-Prints the functions with the most samples of their own and the share of each package; --svg writes a flame graph.
+Prints what each package and function takes of a request's CPU, alone and with its callees; --svg draws a flame graph.
 Usage: flame.py [--row http-json|http-binary|image|grpc-aio|grpc-native|bridge-direct] [--seconds 10] [--svg FILE]
 """
 
@@ -38,7 +38,7 @@ def sample(row: Row, seconds: int, native: bool, form: str, out: Path) -> None:
     load.start()
     spy = str(Path(sys.executable).with_name("py-spy"))
     argv = [spy, "record", "--pid", str(row.server.pid if row.server else 0), "--duration", str(seconds)]
-    argv += ["--rate", "500", "--format", form, "--output", str(out), *(["--native"] if native else [])]
+    argv += ["--rate", "500", "--function", "--format", form, "--output", str(out), *(["--native"] if native else [])]
     try:
         subprocess.run(argv, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=seconds + 60)
     finally:
@@ -55,22 +55,37 @@ def package(frame: str) -> str:
     return parts[0] if len(parts) > 1 else path or frame
 
 
-def summary(raw: str, top: int = 25) -> str:
-    """Samples by leaf function and by package, from py-spy's raw form (`a;b;c 12` a line)."""
-    leaves: collections.Counter[str] = collections.Counter()
+# Threads that wait in C look busy to the sampler: grpc's poller, idle dispatchers and pools.
+WAITING = ("Thread.run ", "Dispatchers._work ", "_worker (concurrent/")
+
+
+def table(title: str, counts: collections.Counter[str], total: int, cpu_us: float, top: int) -> list[str]:
+    """Lines of share, us per request, name."""
+    lines = ["", title]
+    for name, count in counts.most_common(top):
+        lines.append(f"{count / total:7.1%} {cpu_us * count / total:8.2f} us  {name}")
+    return lines
+
+
+def summary(raw: str, cpu_us: float, top: int = 30) -> str:
+    """Where `cpu_us` per request go, from py-spy's raw form (`a;b;c 12` a line): own time, and with all callees."""
+    own: collections.Counter[str] = collections.Counter()
     packages: collections.Counter[str] = collections.Counter()
+    inclusive: collections.Counter[str] = collections.Counter()
     for line in raw.splitlines():
         stack, _, count = line.rpartition(" ")
-        leaf = stack.rpartition(";")[2]
-        if leaf.startswith("Thread.run "):  # grpc's poller: a C loop that mostly waits
+        frames = stack.split(";")
+        if frames[-1].startswith(WAITING):
             continue
-        leaves[leaf] += int(count)
-        packages[package(leaf)] += int(count)
-    total = max(1, sum(leaves.values()))
-    lines = [f"{total} samples", "", "own time by package"]
-    lines += [f"{count / total:7.1%}  {name}" for name, count in packages.most_common(15)]
-    lines += ["", "own time by line of code"]
-    lines += [f"{count / total:7.1%}  {name}" for name, count in leaves.most_common(top)]
+        own[frames[-1]] += int(count)
+        packages[package(frames[-1])] += int(count)
+        inclusive.update(dict.fromkeys(frames, int(count)))
+    total = max(1, sum(own.values()))
+    lines = [f"{total} samples; {cpu_us:.1f} us of CPU per request, shared out by samples"]
+    lines += table("own time by package", packages, total, cpu_us, 15)
+    lines += table("own time by function", own, total, cpu_us, top)
+    some = collections.Counter({name: count for name, count in inclusive.items() if count < 0.99 * total})
+    lines += table("time with callees", some, total, cpu_us, top)
     return "\n".join(lines)
 
 
@@ -89,8 +104,9 @@ def main() -> int:
         scenario, key = ROWS[chosen.row]
         row = scenario(bench).makers[key]()
         row.drive(1.0)
+        cpu_us = row.take(2.0).cpu_us
         sample(row, chosen.seconds, chosen.native, "raw", WORK / "profile.txt")
-        print(summary((WORK / "profile.txt").read_text()))
+        print(summary((WORK / "profile.txt").read_text(), cpu_us))
         if chosen.svg:
             sample(row, chosen.seconds, chosen.native, "flamegraph", chosen.svg)
     finally:

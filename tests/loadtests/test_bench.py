@@ -184,10 +184,11 @@ def test_every_wire_form_carries_the_same_numbers():
 
 def test_the_profile_names_rooms_and_libraries():
     stacks = ["loop;infer (gateway/dataplane/service.py:12) 30", "loop;loads (msgspec/json.py:3) 10"]
-    text = flame.summary("\n".join([*stacks, "Thread.run (threading.py:9) 5"]))
+    text = flame.summary("\n".join([*stacks, "Thread.run (threading.py:9) 5"]), cpu_us=20)
     assert "40 samples" in text
-    assert "75.0%  gateway/dataplane" in text
-    assert "25.0%  msgspec" in text
+    assert "75.0%    15.00 us  gateway/dataplane" in text
+    assert "25.0%     5.00 us  msgspec" in text
+    assert "loop" not in text  # everything runs below it: it says nothing
 
 
 def test_envoy_runs_the_shipped_configuration_on_other_ports():
