@@ -60,7 +60,7 @@ class EchoRuntime:
 
     def inspect(self, source: ModelSource, options: LoadOptions) -> ModelFacts:
         """Read the script. Raises LoadFailed."""
-        script = _read(source)
+        script = _read(source, options)
         return ModelFacts(
             signature=_signature(script),
             platform="echo",
@@ -71,7 +71,7 @@ class EchoRuntime:
 
     def load(self, source: ModelSource, options: LoadOptions) -> EchoInstance:
         """Read the script and be ready."""
-        script = _read(source)
+        script = _read(source, options)
         return EchoInstance(script, _signature(script), slots=options.instances or self._slots)
 
     def close(self) -> None:
@@ -187,8 +187,10 @@ def _rows(call: ExecuteCall) -> int:
     return 0
 
 
-def _read(source: ModelSource) -> Script:
+def _read(source: ModelSource, options: LoadOptions) -> Script:
     name = source.path.name
+    if options.extra or options.custom_ops or options.device != "cpu":
+        raise LoadFailed("the echo runtime takes no options, custom operators or device: its script is the file")
     try:
         return msgspec.json.decode(source.path.read_bytes(), type=Script)
     except OSError as error:

@@ -177,3 +177,19 @@ def test_inspect_reports_what_is_scripted(echo):
 def test_broken_script_is_a_load_failure(echo, text):
     with pytest.raises(LoadFailed, match="echo script"):
         echo.inspect(text)
+
+
+@pytest.mark.parametrize("options", [{"device": "cuda"}, {"extra": {"x": "1"}}, {"custom_ops": ("a",)}])
+def test_options_are_refused(saved, options):
+    source = saved(b'{"inputs": ["A:FP32:1"]}', "model.json")
+
+    with pytest.raises(LoadFailed, match="takes no options"):
+        open_runtime("echo").load(source, LoadOptions(**options))
+
+
+async def test_scalar_input_is_one_row(echo, run):
+    instance = echo("A:INT64:")
+
+    await run(instance, {"A": np.array(5)})
+
+    assert instance.rows == 1
