@@ -54,13 +54,9 @@ def call(url: str, path: str, body: bytes | None = None, headers: dict[str, str]
 
 def exchange(url: str, path: str, body: bytes | None, headers: dict[str, str] | None) -> tuple[int, bytes]:
     """Send one request; return status and body. Raises Failure where nobody answers."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Failure(f"expected an address like http://127.0.0.1:8000, got {url!r}", exit_code=2)
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
+    connection, prefix = _connection(url)
     try:
-        connection.request("GET" if body is None else "POST", parts.path + path, body, headers or {})
+        connection.request("GET" if body is None else "POST", prefix + path, body, headers or {})
         response = connection.getresponse()
         return response.status, response.read()
     except (OSError, http.client.HTTPException) as error:
@@ -68,3 +64,16 @@ def exchange(url: str, path: str, body: bytes | None, headers: dict[str, str] | 
         raise Failure(f"no gateway answers at {url} ({reason}); is `gateway serve` running?") from None
     finally:
         connection.close()
+
+
+def _connection(url: str) -> tuple[http.client.HTTPConnection, str]:
+    """Return a connection, not yet open, and the path that the address begins with."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = None
+    if not host or parts.scheme not in ("http", "https"):
+        raise Failure(f"expected an address like http://127.0.0.1:8000, got {url!r}", exit_code=2)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    return kind(host, port, timeout=TIMEOUT_S), parts.path
