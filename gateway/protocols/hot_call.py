@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import http
 import logging
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from gateway.core.errors import Code, GatewayError
 from gateway.core.types import InferRequest, Outcome
 from gateway.protocols.compression import MIN_BYTES, OFF_LOOP_BYTES, compress
 from gateway.protocols.exchange import Call, HttpAnswer
+from gateway.protocols.http_door import HttpDoor
 from gateway.protocols.v2 import error_body
-
-if TYPE_CHECKING:
-    from gateway.protocols.fast_http import GatewayProtocol
 
 _log = logging.getLogger("gateway.http")
 
@@ -30,6 +28,17 @@ def _status_line(status: int) -> bytes:
 STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
 
 
+class Connection(Protocol):
+    """What a call needs of the connection it came on."""
+
+    door: HttpDoor
+    loop: asyncio.AbstractEventLoop
+
+    def flush(self) -> None:
+        """Write every answer that is ready and due."""
+        ...
+
+
 class HotCall:
     """In a connection's queue until its answer was written; answers leave in the order requests came.
 
@@ -38,8 +47,8 @@ class HotCall:
 
     __slots__ = ("call", "keep_alive", "payload", "protocol", "taken")
 
-    def __init__(self, protocol: GatewayProtocol, call: Call | None, keep_alive: bool, taken: int) -> None:
-        self.protocol: GatewayProtocol | None = protocol
+    def __init__(self, protocol: Connection, call: Call | None, keep_alive: bool, taken: int) -> None:
+        self.protocol: Connection | None = protocol
         self.call = call
         self.keep_alive = keep_alive
         self.taken = taken  # bytes to give back to the budget
@@ -84,7 +93,7 @@ class HotCall:
         self.payload = b"".join(
             (
                 STATUS_LINES[answer.status],
-                protocol.door.default_head(),
+                protocol.door.default_head,
                 answer.headers,
                 b"content-length: %d\r\n" % len(answer.body),
                 b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n",
