@@ -75,11 +75,12 @@ def summary(raw: str, cpu_us: float, top: int = 30) -> str:
     for line in raw.splitlines():
         stack, _, count = line.rpartition(" ")
         frames = stack.split(";")
-        if frames[-1].startswith(WAITING):
+        python = [frame for frame in frames if ".py:" in frame]
+        if python and python[-1].startswith(WAITING):
             continue
         own[frames[-1]] += int(count)
         packages[package(frames[-1])] += int(count)
-        inclusive.update(dict.fromkeys(frames, int(count)))
+        inclusive.update(dict.fromkeys(python or frames, int(count)))
     total = max(1, sum(own.values()))
     lines = [f"{total} samples; {cpu_us:.1f} us of CPU per request, shared out by samples"]
     lines += table("own time by package", packages, total, cpu_us, 15)
