@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import threading
@@ -177,8 +178,28 @@ async def make_manager(folder, events, watched):
 
 
 @pytest.fixture
-def manager(make_manager):
-    return make_manager()
+def settings():
+    """Fields of ModelsSettings that a test chooses by parametrising this fixture."""
+    return {}
+
+
+@pytest.fixture
+def manager(make_manager, settings):
+    return make_manager(**settings)
+
+
+@pytest.fixture
+def until(manager):
+    """Wait until a condition holds that can change only with the manager's states."""
+    changed = asyncio.Event()
+    manager.on_change = changed.set
+
+    async def wait(condition):
+        while not condition():
+            changed.clear()
+            await asyncio.wait_for(changed.wait(), 30)
+
+    return wait
 
 
 @pytest.fixture

@@ -109,8 +109,8 @@ def test_check_agreement_passes(checked, text, inputs, outputs):
             ["x:FP32:1,4"],
             ["y:FP32:-1,4"],
             (
-                "config.pbtxt says max_batch_size 8, but input 'x' of the model has no variable first dimension: [1,4]; "
-                "use max_batch_size: 0"
+                "config.pbtxt says max_batch_size 8, but input 'x' of the model has no variable first dimension: "
+                "[1,4]; use max_batch_size: 0"
             ),
         ),
         (
