@@ -98,10 +98,11 @@ class Batcher:
         if self._order is not None:
             self._order.enter(request)
         self._enqueue(request)
-        if not self._scheduled and self._idle_slots() > 0:
+        if not self._scheduled:  # also with all slots busy: asking here would cost each request what a tick costs
             # One tick of gathering: requests parsed in the same poll round join this batch (32 instead of 16
             # rows per batch at no latency cost, measured).
-            self._schedule()
+            self._scheduled = True
+            self._loop.call_soon(self._kick)
 
     def _enqueue(self, request: InferRequest) -> None:
         group = self._groups.get(request.shape_key)
@@ -271,8 +272,12 @@ class Batcher:
             for request in batch:
                 self._deliver(request, GatewayError(Code.INTERNAL, f"{_id(request)}model answered wrongly: {exc}"))
             return
+        if self._order is None:
+            for request, part in zip(batch, parts, strict=True):
+                request.complete(InferResponse(part))
+            return
         for request, part in zip(batch, parts, strict=True):
-            self._deliver(request, InferResponse(part))
+            self._order.settle(request, InferResponse(part))
 
     def _failed(self, batch: list[InferRequest], error: ExecutionFailed) -> None:
         if len(batch) > 1:

@@ -9,7 +9,7 @@ from gateway.core.types import InferRequest, InferResponse, Outcome, Stage, Tens
 
 
 class OversizeStage:
-    """Passes requests of up to `max_rows` rows on; larger ones as several parts whose answers are joined in order."""
+    """Takes requests of more than `max_rows` rows and hands them on as parts whose answers are joined in order."""
 
     __slots__ = ("_inner", "_max_rows")
 
@@ -18,10 +18,7 @@ class OversizeStage:
         self._inner = inner
 
     def __call__(self, request: InferRequest) -> None:
-        """Hand on `request`, whole or in parts. An error of any part is the answer; the other parts are dropped."""
-        if request.rows <= self._max_rows:
-            self._inner(request)
-            return
+        """Hand on `request` in parts. An error of any part is the answer; the other parts are dropped."""
         parts = [self._part(request, start) for start in range(0, request.rows, self._max_rows)]
         _Join(request, parts)
         for part in parts:

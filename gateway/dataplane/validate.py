@@ -14,16 +14,17 @@ from runtimes.base import TensorSpec
 class ValidateStage:
     """First stage of a version's stack: names, datatypes, shapes, rows. Sets `rows` and `shape_key`.
 
-    `splits` says that requests above max_batch_size are divided further in; else they are refused.
+    Requests above max_batch_size go to `oversize` where there is one (it divides them), else they are refused.
     """
 
-    def __init__(self, servable: ServableVersion, inner: Stage, *, splits: bool) -> None:
+    def __init__(self, servable: ServableVersion, inner: Stage, oversize: Stage | None = None) -> None:
         self._model = servable.model
         self._specs = {spec.name: spec for spec in servable.signature.inputs}
         self._required = frozenset(self._specs) - servable.optional_inputs
         self._outputs = frozenset(spec.name for spec in servable.signature.outputs)
         self._batched = servable.max_batch_size > 0
-        self._max_rows = 0 if splits else servable.max_batch_size
+        self._max_rows = servable.max_batch_size
+        self._oversize = oversize
         skip = 1 if self._batched else 0
         variable = any(-1 in spec.shape[skip:] for spec in servable.signature.inputs)
         self._keyed = variable or bool(servable.optional_inputs)
@@ -45,7 +46,10 @@ class ValidateStage:
         except GatewayError as error:
             request.complete(error)
             return
-        self._inner(request)
+        if self._oversize is not None and request.rows > self._max_rows:
+            self._oversize(request)
+        else:
+            self._inner(request)
 
     def _quick(self, request: InferRequest) -> bool:
         """Accept the common sound request cheaply; False = look again slowly, to accept or to say why not."""
@@ -64,7 +68,7 @@ class ValidateStage:
                 rows = shape[0]
             elif rows != shape[0]:
                 return False
-        if rows < 1 or (self._max_rows and rows > self._max_rows):
+        if rows < 1 or (rows > self._max_rows and self._oversize is None):
             return False
         request.rows = rows
         return True
@@ -112,7 +116,7 @@ class ValidateStage:
     def _check_rows(self, request: InferRequest, rows: int) -> None:
         if rows < 1:
             raise invalid(f"{_id(request)}inference request batch-size must be >= 1 for '{self._model}'")
-        if self._max_rows and rows > self._max_rows:
+        if rows > self._max_rows and self._oversize is None:
             raise invalid(f"{_id(request)}inference request batch-size must be <= {self._max_rows} for '{self._model}'")
         request.rows = rows
 

@@ -42,12 +42,13 @@ class VersionStack:
             on_batch=on_batch,
         )
         inner: Stage = self.batcher
+        oversize: Stage | None = None
         merging = settings.max_batch_size > 1
         if merging:
             if config.padding is not None:
                 padding = PaddingSettings(config.padding.axis, config.padding.buckets, config.padding.mask)
                 inner = PadStage(padding, signature, inner)
-            inner = OversizeStage(settings.max_batch_size, inner)
+            oversize = OversizeStage(settings.max_batch_size, inner)
         draft = ServableVersion(
             loaded.model,
             loaded.version,
@@ -58,7 +59,7 @@ class VersionStack:
             config.labels,
             config.optional_inputs,
         )
-        self.servable = msgspec.structs.replace(draft, stack=ValidateStage(draft, inner, splits=merging))
+        self.servable = msgspec.structs.replace(draft, stack=ValidateStage(draft, inner, oversize))
 
     async def drain(self, timeout_s: float) -> None:
         """Wait until nothing of this version is queued or executing, at most `timeout_s`."""

@@ -138,7 +138,8 @@ class Exchange:
         if target.kind == "v2":
             length = headers.get(b"inference-header-content-length")
             if length is None:
-                self._check_json_size(len(body))
+                if len(body) > self._max_json_bytes:
+                    self._check_json_size(len(body))
                 decoded = v2.decode_request(target.model, target.version, body, None, received_ns)
             else:
                 decoded = self._decode_binary(target, length, body, received_ns)

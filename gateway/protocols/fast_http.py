@@ -186,7 +186,9 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Check the head against the limits and choose the path."""
         headers = self._header_map
-        self._check_head(headers)
+        count = len(self.headers)
+        if count != len(headers) or count > self.door.settings.max_headers or b"host" not in headers:
+            self._check_head(headers)
         parser = self.parser
         self._keep_alive = parser.should_keep_alive()
         target = None

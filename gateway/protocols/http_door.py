@@ -46,17 +46,8 @@ class HttpDoor:
         self.draining = False
         self.tick = 1
         self.connections: Iterable[SweptConnection] = ()
-        self.default_headers: list[tuple[bytes, bytes]] = []
-        self._joined_from: list[tuple[bytes, bytes]] | None = None
-        self._joined = b""
+        self.default_head = b""  # header lines every answer has (date), refreshed by the server
         self._timer: asyncio.TimerHandle | None = None
-
-    def default_head(self) -> bytes:
-        """The header lines every answer has (date), joined once per change."""
-        if self.default_headers is not self._joined_from:
-            self._joined_from = self.default_headers
-            self._joined = b"".join(b"%b: %b\r\n" % line for line in self.default_headers)
-        return self._joined
 
     def start(self, connections: Iterable[SweptConnection]) -> None:
         """Begin to sweep `connections` (a live view) every second."""

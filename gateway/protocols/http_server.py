@@ -53,7 +53,7 @@ class GatewayServer(uvicorn.Server):
         """Refresh the date header, for the door too."""
         done = await super().on_tick(counter)
         if self._door is not None:
-            self._door.default_headers = self.server_state.default_headers
+            self._door.default_head = b"".join(b"%b: %b\r\n" % line for line in self.server_state.default_headers)
         return done
 
     async def stop(self, timeout_s: float) -> None:

@@ -178,8 +178,7 @@ class _V1:
 
     def status(self, model: str, version: str) -> Response:
         """States of a model's versions, in TensorFlow Serving's form."""
-        if ":" in model:  # names have no colon: this is a GET of `/v1/models/m:predict`
-            raise HTTPException(405, headers={"Allow": "POST"})
+        _no_verb(version or model)
         known = [entry for entry in self._service.index(False) if entry.name == model]
         entries = [entry for entry in known if version in ("", entry.version)]
         if not entries:
@@ -193,7 +192,14 @@ class _V1:
 
     async def label(self, model: str, label: str) -> Response:
         """Answer 404: no version has a label."""
+        _no_verb(label)
         raise GatewayError(Code.NOT_FOUND, f"model '{model[:256]}' has no version label '{label[:64]}'")
+
+
+def _no_verb(name: str) -> None:
+    """Names and versions have no colon, so this is a GET of `/v1/models/m:predict`."""
+    if ":" in name:
+        raise HTTPException(405, headers={"Allow": "POST"})
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from gateway.core.types import (
     Tensor,
 )
 from gateway.protocols import tensors
-from gateway.protocols.v2_json import array_from_json, check_depth, json_from_array
+from gateway.protocols.v2_json import SHALLOW, array_from_json, check_depth, json_from_array
 from runtimes.base import DTYPES, Array
 
 MAX_NAME = 1024
@@ -70,11 +70,11 @@ def decode_request(model: str, version: str, body: bytes, header_length: int | N
     Numeric tensors of the binary form are read-only views of `body`. `now_ns` bases the parameter `timeout`.
     Raises INVALID_ARGUMENT whose message names the input or holds the JSON path, where the JSON parses.
     """
-    binary_at = len(body) if header_length is None else header_length
-    if not 0 < binary_at <= len(body):
+    size = len(body)
+    binary_at = size if header_length is None else header_length
+    if not 0 < binary_at <= size:
         raise invalid(f"Inference-Header-Content-Length {binary_at} is not between 1 and the body's {len(body)} bytes")
-    text = body if binary_at == len(body) else body[:binary_at]
-    parsed = _parse(text)
+    parsed = _parse(body if binary_at == size else body[:binary_at])
     inputs: dict[str, Tensor] = {}
     for index, item in enumerate(parsed.inputs):
         if item.name in inputs:
@@ -84,7 +84,7 @@ def decode_request(model: str, version: str, body: bytes, header_length: int | N
         else:
             array, binary_at = _with_parameters(item, index, body, binary_at, model)
         inputs[item.name] = Tensor(item.datatype, array)
-    if binary_at != len(body):
+    if binary_at != size:
         raise invalid(f"the body has {len(body) - binary_at} bytes of binary data that no input claims")
     request = InferRequest(model, version, parsed.id, inputs)
     if parsed.outputs:
@@ -95,7 +95,8 @@ def decode_request(model: str, version: str, body: bytes, header_length: int | N
 
 
 def _parse(text: bytes) -> _Body:
-    check_depth(text)
+    if len(text) >= SHALLOW:
+        check_depth(text)
     try:
         return _decoder.decode(text)
     except msgspec.ValidationError as error:
