@@ -18,7 +18,7 @@ from gateway.core.deadline import tighten, timeout_ms_ns
 from gateway.core.errors import Code, GatewayError, invalid
 from gateway.core.trace import parse_traceparent
 from gateway.core.types import InferRequest, Outcome, ServableVersion
-from gateway.protocols import v1, v2, v2_pb
+from gateway.protocols import bridge, v1, v2
 from gateway.protocols.compression import accepted_encoding
 from gateway.protocols.status import http_status
 from gateway.protocols.timing import server_timing
@@ -152,7 +152,7 @@ class Exchange:
             request, row_form = v1.decode_predict(servable, body)
             request.version = target.version
             return Call(target, request, row_form=row_form)
-        return Call(target, v2_pb.decode_bridge(headers, body, received_ns))
+        return Call(target, bridge.decode_bridge(headers, body, received_ns))
 
     def _decode_binary(self, target: Target, length: bytes, body: bytes, received_ns: int) -> v2.Decoded:
         if not (length.isdigit() and len(length) < 20):
@@ -192,7 +192,7 @@ class Exchange:
         """Encode the outcome and stamp `answered`. An outcome without a form in this protocol becomes an error."""
         request = call.request
         if call.target.kind == "bridge":
-            status, lines, body = v2_pb.encode_bridge(request, outcome)
+            status, lines, body = bridge.encode_bridge(request, outcome)
             answer = HttpAnswer(status, b"".join(b"%b: %b\r\n" % line for line in lines), body)
         elif isinstance(outcome, GatewayError):
             answer = self._refusal(request, outcome)

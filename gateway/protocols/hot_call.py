@@ -12,7 +12,6 @@ from gateway.core.types import InferRequest, Outcome
 from gateway.protocols.compression import MIN_BYTES, OFF_LOOP_BYTES, compress
 from gateway.protocols.exchange import Call, HttpAnswer
 from gateway.protocols.http_door import HttpDoor
-from gateway.protocols.http_door import HttpDoor
 from gateway.protocols.v2 import error_body
 
 _log = logging.getLogger("gateway.http")
@@ -37,17 +36,6 @@ class Connection(Protocol):
 
     def flush(self) -> None:
         """Write every answer that is ready and due."""
-        ...
-
-
-class Connection(Protocol):
-    """What a call needs of the connection it came on."""
-
-    door: HttpDoor
-    loop: asyncio.AbstractEventLoop
-
-    def flush(self) -> None:
-        """Write the answers that are due."""
         ...
 
 
