@@ -6,6 +6,7 @@ import hashlib
 from pathlib import Path
 
 from gateway.models.config import ModelConfigError
+from gateway.models.texts import plain
 
 _CHUNK_BYTES = 1 << 20
 
@@ -20,7 +21,7 @@ def lies_inside(path: Path, folder: Path) -> bool:
 
 def read_inside(folder: Path, name: str, what: str, limit_bytes: int) -> bytes:
     """Read `name` in `folder`. Raises ModelConfigError (starting with `what`) where it is outside, absent or larger."""
-    shown = "".join(char if char.isprintable() else "?" for char in name)[:128]
+    shown = plain(name, 128)
     path = folder / name
     if "\0" in name or Path(name).is_absolute() or ".." in Path(name).parts:
         raise ModelConfigError(f"{what}: '{shown}' must be a file name inside the model's folder")

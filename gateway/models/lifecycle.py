@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.core.clock import NS_PER_MS
 from gateway.core.errors import Code, GatewayError
-from gateway.models.loader import Loader, LoadRefused, OpenRuntime
+from gateway.models.loader import SHUTTING_DOWN, Loader, LoadRefused, OpenRuntime
 from gateway.models.opening import state_on_disk
 from gateway.models.repository import ModelEntry, ModelRepository
 from gateway.models.settings import ModelsSettings
@@ -81,6 +81,7 @@ class ModelManager(ModelTable):
     async def close(self) -> None:
         """Refuse further loads, let running changes end, unload everything, stop the runtimes. Idempotent."""
         self._closing = True
+        self._loader.stop()
         if self._running:
             _, late = await asyncio.wait(self._running, timeout=self._drain_timeout_s)
             if late:
@@ -112,7 +113,7 @@ class ModelManager(ModelTable):
 
     async def _load(self, name: str, version: str) -> None:
         if self._closing:
-            raise GatewayError(Code.NOT_READY, f"failed to load model '{name[:128]}': the server is shutting down")
+            raise GatewayError(Code.NOT_READY, f"failed to load model '{name[:128]}': {SHUTTING_DOWN}")
         entry = await asyncio.to_thread(self._repository.read, name)
         missing = version and not entry.problem and version not in entry.versions
         if missing or not entry.exists:
@@ -143,8 +144,6 @@ class ModelManager(ModelTable):
             slot.apply(Event.LOAD)
             self.on_change()
         try:
-            if self._closing:
-                raise LoadRefused(f"model '{slot.model}' version {slot.version}: the server is shutting down")
             loaded = await self._loader.load(entry, slot.version)
         except LoadRefused as error:
             return self._failed(slot, str(error))
@@ -175,9 +174,6 @@ class ModelManager(ModelTable):
         return now == slot.loaded.fingerprint
 
     async def _take_down(self, slot: Slot) -> None:
-        if slot.state is ModelState.LOADING:  # marked by `load_all`, its turn has not come
-            slot.apply(Event.FAILED, UNLOADED)
-            self.on_change()
         if slot.state is not ModelState.READY:
             return
         slot.apply(Event.UNLOAD)

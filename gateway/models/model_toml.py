@@ -12,6 +12,7 @@ from msgspec import Meta
 from gateway.core.deadline import MAX_TIMEOUT_MS
 from gateway.models.config import MODEL_TOML, ModelConfigError
 from gateway.models.pbtxt import MAX_CONFIG_BYTES
+from gateway.models.texts import plain
 
 Positive = Annotated[int, Meta(ge=1, le=1 << 31)]
 _DEVICE = r"^(cpu|cuda(:[0-9]{1,2})?)$"
@@ -59,7 +60,7 @@ def parse_model_toml(model: str, data: bytes) -> ModelToml:
         line = data.count(b"\n", 0, error.start) + 1
         raise ModelConfigError(f"{where} line {line}: not valid UTF-8") from None
     except (ValueError, RecursionError) as error:
-        raise ModelConfigError(f"{where}: {_plain(str(error))}") from None
+        raise ModelConfigError(f"{where}: {plain(str(error))}") from None
     try:
         parsed = msgspec.convert(tree, ModelToml)
     except (msgspec.ValidationError, ValueError, RecursionError, OverflowError) as error:
@@ -74,15 +75,11 @@ def _named(message: str) -> str:
     """Turn msgspec's JSON paths into the keys of the file."""
     unknown = _UNKNOWN.fullmatch(message)
     if unknown:
-        return f"unknown key '{_plain(_key(unknown[2], unknown[1]))}'"
+        return f"unknown key '{plain(_key(unknown[2], unknown[1]))}'"
     at = _AT.fullmatch(message)
-    return f"key '{_plain(_key(at[2], ''))}': {_plain(at[1])}" if at else _plain(message)
+    return f"key '{plain(_key(at[2], ''))}': {plain(at[1])}" if at else plain(message)
 
 
 def _key(path: str | None, last: str) -> str:
     first = (path or "$").removeprefix("$").removeprefix(".")
     return ".".join(part for part in (first, last) if part)
-
-
-def _plain(text: str) -> str:
-    return "".join(char if char.isprintable() else "?" for char in text)[:300]

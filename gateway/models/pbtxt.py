@@ -5,9 +5,9 @@ from __future__ import annotations
 from google.protobuf import text_format
 
 from gateway.models.config import CONFIG_PBTXT, ModelConfigError, Proto
+from gateway.models.texts import plain
 
 MAX_CONFIG_BYTES = 1 << 20  # a label list does not belong here; the largest of Triton's own examples is 9 KB
-_MAX_DETAIL = 300
 
 
 def parse_pbtxt(model: str, data: bytes) -> Proto:
@@ -26,26 +26,23 @@ def parse_pbtxt(model: str, data: bytes) -> Proto:
     config = Proto()
     try:
         text_format.Parse(text, config)
-    except text_format.ParseError as error:
+    except (text_format.Error, ValueError, RecursionError) as error:
         raise ModelConfigError(f"{where}{_position(error)}: {_detail(error)}") from None
-    except (ValueError, RecursionError, OverflowError) as error:
-        raise ModelConfigError(f"{where}: {_detail(error)}") from None
     if config.name and config.name != model:
-        raise ModelConfigError(f"{where}: name is '{config.name[:128]}', the folder's name is '{model}'")
+        raise ModelConfigError(f"{where}: name is '{plain(config.name, 128)}', the folder's name is '{model}'")
     config.name = model
     return config
 
 
-def _position(error: text_format.ParseError) -> str:
-    line, column = error.GetLine(), error.GetColumn()
-    return "" if line is None else f" line {line}" if column is None else f" line {line}, column {column}"
+def _position(error: Exception) -> str:
+    if not isinstance(error, text_format.ParseError) or error.GetLine() is None:
+        return ""
+    return f" line {error.GetLine()}, column {error.GetColumn()}"
 
 
 def _detail(error: Exception) -> str:
-    """Drop the position (given in words before), long quotes of the file, and anything that is not one plain line."""
+    """Drop the position (given in words before) and the schema's package."""
     text = str(error)
-    if isinstance(error, text_format.ParseError) and error.GetLine() is not None:
+    if isinstance(error, text_format.ParseError):
         text = text.partition(" : ")[2] or text
-    text = text.replace("inference.", "")
-    plain = "".join(char if char.isprintable() else "?" for char in text)
-    return plain if len(plain) <= _MAX_DETAIL else f"{plain[:80]} ... {plain[-(_MAX_DETAIL - 80) :]}"
+    return plain(text.replace("inference.", ""))

@@ -15,6 +15,7 @@ from gateway.models.config import CONFIG_PBTXT, MODEL_TOML, NOTHING, ModelConfig
 from gateway.models.files import lies_inside, read_inside
 from gateway.models.model_toml import ModelToml, parse_model_toml
 from gateway.models.pbtxt import MAX_CONFIG_BYTES, parse_pbtxt
+from gateway.models.texts import plain
 from gateway.models.version_policy import missing_versions, select_versions
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
@@ -74,7 +75,7 @@ class ModelRepository:
     def read(self, name: str) -> ModelEntry:
         """Read one model's folder. Never raises: what is wrong is the entry's `problem`."""
         if not valid_name(name):
-            shown = _printable(name)
+            shown = plain(name, 128).replace("/", "?")
             problem = f"model '{shown}': the folder's name is no model name ({NAME_RULE})"
             return ModelEntry(shown, self.root / shown, problem=problem, exists=False)
         path = self.root / name
@@ -127,7 +128,3 @@ class ModelRepository:
 
 def _looks_like_model(path: Path) -> bool:
     return not path.name.startswith(".") and (path.is_dir() or path.is_symlink())
-
-
-def _printable(name: str) -> str:
-    return "".join(char if char.isprintable() and char != "/" else "?" for char in name)[:128]

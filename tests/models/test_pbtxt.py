@@ -1,7 +1,7 @@
 """config.pbtxt: what parses, and how clearly the rest is refused."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.models.config import ModelConfigError
@@ -96,6 +96,7 @@ _FIELDS = st.sampled_from(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.one_of(st.binary(max_size=200), st.lists(_FIELDS, max_size=40).map(lambda parts: " ".join(parts).encode())))
 def test_parse_any_bytes_gives_config_or_clear_error(data):
     assert refused("m", data) in ("", "model 'm': config.pbtxt")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.models.config import ModelConfigError
@@ -52,6 +52,7 @@ def test_valid_name_accepts(name):
     assert valid_name(name)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(max_size=150))
 def test_read_any_name_stays_in_the_root(name):
     read = ModelRepository(Path("/nonexistent/root")).read(name)

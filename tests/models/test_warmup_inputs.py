@@ -4,7 +4,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.models.config import ModelConfig, PaddingConfig, Proto, WarmUpSample, WarmUpTensor
@@ -34,6 +34,7 @@ def test_sizes_are_powers_of_two_the_maximum_and_the_preferred(limit, preferred,
     assert warm_up_sizes(limit, preferred) == sizes
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(0, 1 << 31), st.lists(st.integers(-5, 1 << 31), max_size=5))
 def test_sizes_rise_from_one_to_the_maximum(limit, preferred):
     sizes = warm_up_sizes(limit, preferred)
