@@ -81,8 +81,7 @@ class Worker:
         self.http_door.draining = True
         await asyncio.sleep(settings.drain_grace_s)
         await asyncio.gather(self._http.stop(settings.drain_timeout_s), self._grpc.stop(settings.drain_timeout_s))
-        await self.service.drain(settings.drain_timeout_s)
-        self.service.close()
+        await self.service.close(settings.drain_timeout_s)
         await self.models.close()
 
     def gauges(self) -> Gauges:

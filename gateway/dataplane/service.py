@@ -119,17 +119,15 @@ class InferenceService:
         """List the repository."""
         return [entry for entry in self._models.index() if not ready_only or entry.state == "READY"]
 
-    async def drain(self, timeout_s: float) -> bool:
-        """Wait until nothing is in flight, at most `timeout_s`; tell whether that was reached."""
+    async def close(self, timeout_s: float = 0.0) -> bool:
+        """Wait until nothing is in flight, at most `timeout_s`, and stop the timers; tell whether that was reached."""
         try:
             await asyncio.wait_for(self._admission.drained(), timeout_s)
         except TimeoutError:
             return False
+        finally:
+            self._admission.close()
         return True
-
-    def close(self) -> None:
-        """Stop the timers."""
-        self._admission.close()
 
     def _tightened(self, request: InferRequest) -> None:
         self._admission.watch(request)
