@@ -15,7 +15,7 @@ from gateway.core.errors import Code, GatewayError
 from gateway.core.oip import model_config_pb2, service_pb2
 from gateway.core.trace import parse_traceparent
 from gateway.core.types import IndexEntry, InferRequest, InferResponse, ModelMetadata
-from gateway.protocols import v2_pb
+from gateway.protocols import v2_pb, v2_wire
 from gateway.protocols.timing import server_timing
 
 Metadata = tuple[tuple[str, str], ...]
@@ -145,7 +145,7 @@ class InferCalls:
         result: bytes | GatewayError
         if isinstance(outcome, InferResponse):
             try:
-                body: bytes = v2_pb.encode_infer(request, outcome).SerializeToString()
+                body = v2_wire.encode_body(request, outcome)
                 request.bytes_out += len(body)
                 result = body
             except Exception as error:
@@ -178,12 +178,10 @@ class InferCalls:
         request.finish()
 
     def _decode(self, raw: bytes, now: int) -> Call:
-        message = None
         try:
-            message = v2_pb.parse_infer(raw)
-            return Call(v2_pb.decode_infer(message, now))
+            return Call(v2_wire.decode_body(raw, now))
         except GatewayError as error:
-            return _refused("" if message is None else message.model_name, "" if message is None else message.id, error)
+            return _refused_message(raw, error)
 
     def _release(self, request: InferRequest) -> None:
         self._budget.give(request.bytes_in)
@@ -225,6 +223,15 @@ def _served_by(request: InferRequest) -> Metadata:
         if len(target.memo) < MAX_MEMO:
             target.memo[key] = metadata
     return metadata
+
+
+def _refused_message(raw: bytes, error: GatewayError) -> Call:
+    """Build the call for a message that was refused; model and id are told where they can be read."""
+    try:
+        message = v2_pb.parse_infer(raw)
+    except GatewayError:
+        return _refused("", "", error)
+    return _refused(message.model_name, message.id, error)
 
 
 def _refused(model: str, client_id: str, error: GatewayError) -> Call:
