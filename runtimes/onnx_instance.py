@@ -144,8 +144,11 @@ class OnnxInstance:
             return ExecutionFailed(fault, bad_input=True)
         if isinstance(error, UnicodeDecodeError):  # from an output, or from onnxruntime's own error text
             return ExecutionFailed("the model produced text that is not valid UTF-8")
-        # The shapes fit, so INVALID_ARGUMENT comes from an operator that refused a value, such as an index.
-        return ExecutionFailed(clean(error) if error else "failed", bad_input=type(error).__name__ == "InvalidArgument")
+        # The shapes fit, so INVALID_ARGUMENT comes from an operator that refused a value, such as an index; a
+        # decoder that cannot read an image only says RUNTIME_EXCEPTION.
+        text = clean(error) if error else "failed"
+        refused = type(error).__name__ == "InvalidArgument" or "DecodeImage" in text
+        return ExecutionFailed(text, bad_input=refused)
 
 
 class _ThreadCall:
