@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from gateway.models.config import ModelConfig, Proto, WarmUpSample, WarmUpTensor
-from gateway.models.warmup import Bounds, WarmUpFailed, warm_up
+from gateway.models.warmup import Bounds, WarmUpFailed, plausible, warm_up
 from runtimes import open_runtime
 from runtimes.base import ExecuteCall, LoadOptions, ModelSource
 
@@ -40,6 +40,19 @@ class Steps:
         return next(self._ticks)
 
 
+class Timed:
+    """Passes calls on; each takes the next of the given times on its own clock."""
+
+    def __init__(self, inner, durations_ms):
+        self.inner = inner
+        self.durations_ms = iter(durations_ms)
+        self.now = 0
+
+    def submit(self, call, done):
+        self.now += int(next(self.durations_ms) * 1e6)
+        return self.inner.submit(call, done)
+
+
 class Watching:
     """Passes calls on and keeps the number of rows of each."""
 
@@ -67,6 +80,26 @@ async def test_warm_up_cheap_model_runs_more_often_but_not_for_ever(opened):
     instance, signature = opened()
     await warm_up(instance, config(1), signature, WIDE, Steps(1))
     assert instance.executions == 16
+
+
+@pytest.mark.parametrize(
+    ("durations_ms", "best_ms"),
+    [
+        ([9, 4, 7, 2, 2.1, 1], 2),  # two agree on 2 ms
+        ([30, 21, 1], 21),  # 51 ms were spent: enough
+        ([2, 1, 0.5, 1] + [0.01] * 20, 0.01),  # the two best agree only later
+    ],
+)
+async def test_warm_up_disturbed_runs_are_repeated_until_two_agree(opened, durations_ms, best_ms):
+    instance, signature = opened()
+    timed = Timed(instance, durations_ms)
+    warm = await warm_up(timed, config(1), signature, WIDE, lambda: timed.now)
+    assert warm.costs == ((1, best_ms * 1e6),)
+
+
+def test_plausible_costs_never_fall_with_the_rows():
+    assert plausible([(1, 9), (2, 5), (4, 700), (8, 6), (16, 8)]) == ((1, 5), (2, 5), (4, 6), (8, 6), (16, 8))
+    assert plausible([(1, 9)]) == ((1, 9),)
 
 
 async def test_warm_up_model_without_batches_runs_one_size(opened):
