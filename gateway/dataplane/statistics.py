@@ -175,7 +175,8 @@ class Statistics:
             inference_stats=service_pb2.InferStatistics(
                 success=_duration(totals.success_count, totals.success_ns),
                 fail=_duration(totals.fail_count, totals.fail_ns),
-                queue=_duration(done, totals.queue_ns),
+                # `execute_start` is when the merged batch went to the runtime; Triton counts merging as input.
+                queue=_duration(done, max(totals.queue_ns - totals.input_ns, 0)),
                 compute_input=_duration(done, totals.input_ns),
                 compute_infer=_duration(done, totals.infer_ns),
                 compute_output=_duration(done, totals.output_ns),

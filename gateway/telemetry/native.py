@@ -17,7 +17,8 @@ from gateway.telemetry.histogram import SCHEMA, Histograms
 
 PROTOBUF_CONTENT_TYPE = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
 
-_TYPES = {"counter": 0, "gauge": 1, "untyped": 3, "histogram": 4}
+_TYPES = {"counter": 0, "gauge": 1, "untyped": 3}
+_HISTOGRAM = 4
 _VALUE_FIELD = {"counter": 3, "gauge": 2, "untyped": 5}
 # A native histogram tells the widest zero bucket it has; ours puts 0 into the lowest positive bucket.
 _ZERO_THRESHOLD = 2.0**-128
@@ -34,28 +35,37 @@ def wants_protobuf(accept: str) -> bool:
     )
 
 
-def write_protobuf(families: Iterable[Metric]) -> bytes:
-    """Write families as length-delimited MetricFamily messages; histograms carry classic and native buckets."""
-    messages = (_family(family) for family in families)
+def write_protobuf(families: Iterable[Metric], histograms: Iterable[HistogramFamily]) -> bytes:
+    """Write length-delimited MetricFamily messages; histograms carry classic and native buckets."""
+    messages = [*map(_family, families), *map(_histogram_family, histograms)]
     return b"".join(_varint(len(message)) + message for message in messages)
 
 
 def _family(family: Metric) -> bytes:
     kind = family.type if family.type in _TYPES else "untyped"
     name = family.name + "_total" if kind == "counter" else family.name
-    out = _text(1, name) + _text(2, family.documentation) + _number(3, _TYPES[kind])
-    if isinstance(family, HistogramFamily):
-        parts = (
-            _labels(labels) + _message(7, _histogram(histograms, row, classic=family.classic))
-            for labels, histograms, row in family.series
-        )
-    else:
-        parts = (
-            _labels(sample.labels) + _message(_VALUE_FIELD[kind], _double(1, sample.value))
+    return (
+        _text(1, name)
+        + _text(2, family.documentation)
+        + _number(3, _TYPES[kind])
+        + b"".join(
+            _message(4, _labels(sample.labels) + _message(_VALUE_FIELD[kind], _double(1, sample.value)))
             for sample in family.samples
             if not _is_created(sample)
         )
-    return out + b"".join(_message(4, part) for part in parts)
+    )
+
+
+def _histogram_family(family: HistogramFamily) -> bytes:
+    return (
+        _text(1, family.name)
+        + _text(2, family.documentation)
+        + _number(3, _HISTOGRAM)
+        + b"".join(
+            _message(4, _labels(labels) + _message(7, _histogram(histograms, row, classic=family.classic)))
+            for labels, histograms, row in family.series
+        )
+    )
 
 
 def _is_created(sample: Sample) -> bool:
