@@ -11,6 +11,7 @@ from gateway.core.oip import model_config_pb2
 
 CONFIG_PBTXT = "config.pbtxt"
 MODEL_TOML = "model.toml"
+WARM_UP_FOLDER = "warmup"  # Triton's: input_data_file is relative to <model>/warmup
 
 Proto: TypeAlias = model_config_pb2.ModelConfig
 

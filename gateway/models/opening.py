@@ -9,7 +9,7 @@ from pathlib import Path
 from gateway.core.clock import monotonic_ns
 from gateway.models.complete import public_signature
 from gateway.models.compose import compose
-from gateway.models.config import ModelConfig, ModelConfigError
+from gateway.models.config import WARM_UP_FOLDER, ModelConfig, ModelConfigError
 from gateway.models.files import digest, fingerprint, lies_inside
 from gateway.models.repository import ModelEntry
 from gateway.models.reshape import view_of
@@ -71,7 +71,8 @@ def open_version(entry: ModelEntry, version: str, runtime_for: Callable[[str], R
 
 def state_on_disk(entry: ModelEntry, version: str) -> Fingerprint:
     """List what a reload would read; equal lists mean that it would change nothing. Blocking. Raises OSError."""
-    return fingerprint((entry.path, entry.path / version))
+    folders = (entry.path, entry.path / version, entry.path / WARM_UP_FOLDER)
+    return fingerprint(tuple(folder for folder in folders if folder.is_dir()))
 
 
 def _source(entry: ModelEntry, version: str) -> ModelSource:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from gateway.core.oip import model_config_pb2
-from gateway.models.config import CONFIG_PBTXT, ModelConfigError, Proto, WarmUpSample, WarmUpTensor
+from gateway.models.config import CONFIG_PBTXT, WARM_UP_FOLDER, ModelConfigError, Proto, WarmUpSample, WarmUpTensor
 from gateway.models.datatypes import to_oip
 from gateway.models.files import read_inside
 
-FOLDER = "warmup"  # Triton's: input_data_file is relative to <model>/warmup
 MAX_SAMPLE_BYTES = 64 << 20
 MAX_COUNT = 1000  # TensorFlow Serving's bound on recorded warm-up requests
 
@@ -43,5 +42,5 @@ def _tensor(folder: Path, where: str, written: model_config_pb2.ModelWarmup.Inpu
         raise ModelConfigError(f"{where}: dims must be more than 0, got {list(written.dims)}")
     raw = b""
     if choice == "input_data_file":
-        raw = read_inside(folder, f"{FOLDER}/{written.input_data_file}", where, MAX_SAMPLE_BYTES)
+        raw = read_inside(folder, f"{WARM_UP_FOLDER}/{written.input_data_file}", where, MAX_SAMPLE_BYTES)
     return WarmUpTensor(to_oip(written.data_type), tuple(written.dims), _FILLS[choice], raw)

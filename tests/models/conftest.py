@@ -42,7 +42,9 @@ class Folder:
     def write(self, path, content):
         target = self.root / path
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_bytes(content if isinstance(content, bytes) else content.encode())
+        beside = self.root.parent / "being written"  # a load that runs meanwhile sees all of it or nothing
+        beside.write_bytes(content if isinstance(content, bytes) else content.encode())
+        beside.replace(target)
         return target
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from random import Random
 
 import numpy as np
 import pytest
@@ -434,6 +435,7 @@ async def test_close_during_load_all_leaves_nothing_loaded(folder, manager, watc
     loading = asyncio.create_task(manager.load_all())
     await until(lambda: manager.versions("m9") == {"1": "LOADING"})
     closing = asyncio.create_task(manager.close())
+    await asyncio.sleep(0)  # it begins
     watched.opened["echo"].gate.set()
     await asyncio.gather(loading, closing)
     assert manager.ready() == []
@@ -450,6 +452,34 @@ async def test_loads_are_bounded_and_one_failure_stops_no_other(folder, make_man
     assert len(manager.ready()) == 8
     assert watched.opened["echo"].busiest <= 2
     assert len(watched.opened) == 1
+
+
+async def test_many_callers_changing_few_models_leave_no_leak(folder, manager, index, events, watched):
+    random = Random(7)
+    for name in "abc":
+        folder.echo(name, [1, 2], pbtxt='backend: "echo" version_policy { all {} }')
+    seen = []
+    manager.on_change = lambda: seen.append([loaded.model for loaded in manager.ready()])
+
+    async def caller():
+        for _ in range(15):
+            name, version = random.choice("abc"), random.choice(["", "1", "2"])
+            if random.random() < 0.3:
+                folder.configure(
+                    name, f'backend: "echo" max_batch_size: {random.randint(1, 4)} version_policy {{ all {{}} }}'
+                )
+            await (manager.load if random.random() < 0.6 else manager.unload)(name, version)
+
+    await manager.load_all()
+    await asyncio.gather(*(caller() for _ in range(16)))
+    assert set(index().values()) <= {"READY", "UNAVAILABLE"}
+    for name in "abc":
+        await manager.load(name)
+    assert set(index().values()) == {"READY"}
+    await manager.close()
+    closed = [event[1:] for event in events if event[0] == "closed"]
+    assert sorted(closed) == sorted(watched.opened["echo"].loads)
+    assert len(closed) > 20
 
 
 async def test_three_hundred_models_load_with_one_runtime(folder, manager, index, watched):
