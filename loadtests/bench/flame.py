@@ -1,7 +1,7 @@
 """Where the gateway's time goes under load: py-spy on a pinned gateway while wrk or h2load drives it.
 
 Prints what each package and function takes of a request's CPU, alone and with its callees; --svg draws a flame graph.
-Usage: flame.py [--row http-json|http-binary|image|grpc-aio|grpc-native|bridge-direct] [--seconds 10] [--svg FILE]
+Usage: flame.py [--row http-json|http-binary|idle|image|grpc-aio|grpc-native|bridge-direct|transformer] [--seconds 10] [--svg FILE]
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from procs import WORK
 ROWS = {
     "http-json": (scenarios.tiny, "http-json"),
     "http-binary": (scenarios.tiny, "http-binary"),
+    "idle": (scenarios.tiny, "idle"),
     "image": (scenarios.image, "http-binary"),
     "grpc-aio": (scenarios.grpc, "grpc-aio"),
     "grpc-native": (scenarios.grpc, "grpc-native"),
