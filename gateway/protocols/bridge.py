@@ -56,7 +56,8 @@ def encode_bridge(request: InferRequest, outcome: Outcome) -> tuple[int, list[tu
     target = request.target
     if target is not None:
         headers.append((b"x-gateway-version", target.version.encode()))
-        headers.append((b"x-gateway-route", request.route_reason.encode("ascii", "replace")))
+        if request.route_reason:
+            headers.append((b"x-gateway-route", request.route_reason.encode("ascii", "replace")))
     if not isinstance(outcome, GatewayError):
         try:
             return 200, headers, encode_body(request, outcome)

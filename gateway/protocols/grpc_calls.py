@@ -216,10 +216,9 @@ def _served_by(request: InferRequest) -> Metadata:
     key = ("grpc_trailers", request.route_reason)
     metadata: Metadata | None = target.memo.get(key)
     if metadata is None:
-        metadata = (
-            ("x-gateway-version", target.version),
-            ("x-gateway-route", request.route_reason.encode("ascii", "replace").decode()),
-        )
+        metadata = (("x-gateway-version", target.version),)
+        if request.route_reason:
+            metadata = (*metadata, ("x-gateway-route", request.route_reason.encode("ascii", "replace").decode()))
         if len(target.memo) < MAX_MEMO:
             target.memo[key] = metadata
     return metadata

@@ -72,6 +72,7 @@ class ScriptedService:
             request.fail(Code.NOT_FOUND, f"Request for unknown model: '{request.model}' is not found")
             return
         request.target = self.target
+        request.route_reason = "rule=only"
         action(request)
         self.arrived.set()
 

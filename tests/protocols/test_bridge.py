@@ -7,8 +7,9 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from gateway.core.errors import Code, GatewayError
-from gateway.core.types import InferRequest, InferResponse, Tensor
+from gateway.core.types import InferRequest, InferResponse, ServableVersion, Tensor
 from gateway.protocols import bridge
+from runtimes.base import ModelSignature
 
 
 def body(client_id=""):
@@ -48,6 +49,15 @@ def test_a_bridged_answer_is_the_bare_message():
     status, headers, body = bridge.encode_bridge(request, InferResponse({"y": Tensor("FP32", np.float32([1]))}))
     assert (status, dict(headers)) == (200, {b"content-type": b"application/x-protobuf", b"x-request-id": b"r"})
     assert service_pb2.ModelInferResponse.FromString(body).outputs[0].name == "y"
+
+
+def test_a_bridged_answer_names_version_and_route():
+    target = ServableVersion("m", "3", ModelSignature((), ()), 8, lambda request: None)
+    request = InferRequest(model="m", target=target, route_reason="rule=only")
+    _, headers, body = bridge.encode_bridge(request, InferResponse({"y": Tensor("FP32", np.float32([1]))}))
+    assert dict(headers)[b"x-gateway-version"] == b"3"
+    assert dict(headers)[b"x-gateway-route"] == b"rule=only"
+    assert service_pb2.ModelInferResponse.FromString(body).model_version == "3"
 
 
 def test_a_bridged_error_carries_the_true_status_and_words():

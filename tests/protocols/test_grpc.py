@@ -67,7 +67,7 @@ async def test_the_answer_tells_route_and_times_where_wanted(stub, service):
     call = stub.ModelInfer(infer_message(), metadata=(("x-gateway-timing", "1"), ("x-request-id", "bad id")))
     trailing = dict(await call.trailing_metadata())
     assert "total;dur=" in trailing["server-timing"]
-    assert "x-gateway-route" in trailing
+    assert trailing["x-gateway-route"] == "rule=only"
     assert "x-request-id" not in trailing
 
 
