@@ -6,7 +6,7 @@ import json
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.core.errors import Code, GatewayError
@@ -237,6 +237,7 @@ json_values = st.recursive(
 )
 
 
+@settings(max_examples=1000, deadline=None)
 @given(st.sampled_from([ONE, TWO]), st.sampled_from(["instances", "inputs"]), json_values)
 def test_any_value_is_either_read_or_refused_by_name(model, key, value):
     try:
@@ -252,6 +253,28 @@ def test_any_value_is_either_read_or_refused_by_name(model, key, value):
         tensor = outcome.inputs[spec.name]
         assert tensor.array.dtype == DTYPES[spec.datatype]
         assert tensor.array.ndim == len(spec.shape)
+
+
+SOUND = orjson.dumps(
+    {
+        "signature_name": "",
+        "instances": [{"tag": "a", "signal": [1, -2, 3]}, {"tag": {"b64": "/w=="}, "signal": [4, 5, 6]}],
+    }
+)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, len(SOUND)), st.integers(0, 8), st.binary(max_size=4)), max_size=3))
+def test_damaged_bodies_are_read_or_refused(damages):
+    body = SOUND
+    for start, cut, put in damages:
+        body = body[:start] + put + body[start + cut :]
+    outcome = _outcome(TWO, body)
+    if isinstance(outcome, GatewayError):
+        assert outcome.code is Code.INVALID_ARGUMENT
+        assert outcome.message
+    else:
+        assert outcome.inputs["signal"].array.dtype == np.int64
 
 
 def _outcome(model, body):
