@@ -1,7 +1,7 @@
 """Where the gateway's time goes under load: py-spy on a pinned gateway while wrk or h2load drives it.
 
 Prints what each package and function takes of a request's CPU, alone and with its callees; --svg draws a flame graph.
-Usage: flame.py [--row http-json|http-binary|idle|image|grpc-aio|grpc-native|bridge-direct|transformer] [--seconds 10] [--svg FILE]
+Usage: flame.py [--row ROW] [--seconds 10] [--native] [--svg FILE]; --help names the rows.
 """
 
 from __future__ import annotations
