@@ -143,7 +143,7 @@ class _V2:
     def metadata(self, model: str, version: str) -> Response:
         """Inputs, outputs, versions and platform of a model."""
         known = self._service.metadata(model, version)
-        document = {
+        document: dict[str, Any] = {
             "name": known.name,
             "versions": list(known.versions),
             "platform": known.platform,
