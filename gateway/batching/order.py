@@ -20,7 +20,8 @@ class ArrivalOrder:
 
     def settle(self, request: InferRequest, outcome: Outcome) -> None:
         """Complete `request` as soon as nothing earlier is open."""
-        self._settled[id(request)] = outcome
+        if request.outcome is None:  # else it may have left the queue, and a later request may get its id
+            self._settled[id(request)] = outcome
         self.release()
 
     def release(self) -> None:

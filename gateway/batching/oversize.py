@@ -71,9 +71,17 @@ class _Join:
             whole.complete(outcome)
             return
         self._open -= 1
-        if self._open == 0:
-            self._stamp()
-            whole.complete(InferResponse(self._joined()))
+        if self._open:
+            return
+        self._stamp()
+        try:
+            response = InferResponse(self._joined())
+        except (ValueError, KeyError):
+            # The rest of a row's shape may depend on what else was in the batch.
+            message = "the request exceeds the model's batch size, and the answers of its parts do not fit together"
+            whole.fail(Code.INTERNAL, f"[request id: {whole.id or '<id_unknown>'}] {message}")
+        else:
+            whole.complete(response)
 
     def _joined(self) -> dict[str, Tensor]:
         answers = [part.outcome.outputs for part in self._parts if isinstance(part.outcome, InferResponse)]

@@ -35,11 +35,12 @@ class PaddingSettings:
 
 
 class PadStage:
-    """Pads requests; those longer than the largest bucket, or uneven between inputs, go on as they are."""
+    """Pads requests; those longer than the largest bucket, uneven between inputs, or without mask go on as they are."""
 
     def __init__(self, settings: PaddingSettings, signature: ModelSignature, inner: Stage) -> None:
         self._axis = settings.axis
         self._buckets = settings.buckets
+        self._mask = settings.mask
         self._outputs = frozenset(
             spec.name
             for spec in signature.outputs
@@ -49,15 +50,17 @@ class PadStage:
 
     def __call__(self, request: InferRequest) -> None:
         """Pad with zeros and hand on; arrays of the client are not modified."""
-        lengths = {tensor.array.shape[self._axis] for tensor in request.inputs.values()}
+        inputs = request.inputs
+        lengths = {tensor.array.shape[self._axis] for tensor in inputs.values()}
         length = lengths.pop()
         bucket = next((size for size in self._buckets if size >= length), 0)
-        if not lengths and bucket:
-            request.shape_key = ("padded", bucket)
+        if not lengths and bucket and self._mask in inputs:
             if bucket != length:
-                for tensor in request.inputs.values():
+                for tensor in inputs.values():
                     tensor.array = padded(tensor.array, self._axis, bucket)
                 request.on_outcome.append(_Cut(self._axis, length, bucket, self._outputs))
+            # Names and the other axes still decide: optional inputs and further variable axes may differ.
+            request.shape_key = tuple((name, inputs[name].array.shape[1:]) for name in sorted(inputs))
         self._inner(request)
 
 

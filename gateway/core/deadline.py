@@ -35,8 +35,17 @@ def grpc_timeout_ns(text: str) -> int:
 def timeout_parameter_ns(value: object) -> int:
     """Read the V2 request parameter `timeout` (microseconds; 0 = none) to ns; raise INVALID_ARGUMENT."""
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_TIMEOUT_MS * 1000:
-        raise invalid(f"parameter 'timeout' must be a whole number of microseconds, got {str(value)[:64]!r}")
+        raise invalid(
+            f"parameter 'timeout' must be a whole number of microseconds between 0 and {MAX_TIMEOUT_MS * 1000}, "
+            f"got {_shown(value)}"
+        )
     return value * NS_PER_US
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, int) and value.bit_length() > 64:  # printing a huge one would raise
+        return "a larger number"
+    return repr(str(value)[:64])
 
 
 def tighten(deadline_ns: int, candidate_ns: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -61,5 +61,7 @@ class BatchRecord(msgspec.Struct, frozen=True, gc=False, eq=False):
     ok: bool
 
 
-Observer = Callable[[RequestRecord], None]
+Observer = Callable[[Sequence[RequestRecord]], None]
+"""Gets finished records in the order they finished, in groups: one call a request would cost more than the counting."""
+
 BatchObserver = Callable[[BatchRecord], None]

@@ -19,6 +19,11 @@ class AdmissionSettings:
     max_bytes_in_flight: int = 1 << 30
     default_timeout_ms: int = 60_000
 
+    def __post_init__(self) -> None:
+        for name in ("max_requests_in_flight", "max_bytes_in_flight", "default_timeout_ms"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+
 
 class ByteBudget:
     """Body bytes being received or served. Doors take from it before they buffer and give back at the end."""

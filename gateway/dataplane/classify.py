@@ -13,18 +13,23 @@ from gateway.core.types import InferRequest, InferResponse, Outcome, Tensor
 def top_k(tensor: Tensor, k: int, labels: Sequence[str], *, batched: bool) -> Tensor:
     """Return a BYTES tensor [rows, k] (or [k] without a batch dimension), best first, ties by lower index.
 
-    k is capped at the number of elements of a row. Raises INVALID_ARGUMENT for BYTES, BOOL and BF16 outputs.
+    k is capped at the number of elements of a row. Scores of whole numbers are whole, others have six decimals
+    (as C++ `std::to_string`, which Triton uses). Raises INVALID_ARGUMENT for BYTES, BOOL and BF16 outputs.
     """
     array = tensor.array
     if tensor.datatype in {"BYTES", "BOOL", "BF16"}:
         raise invalid(f"class result not available for output due to unsupported type '{tensor.datatype}'")
-    rows = array.reshape(array.shape[0] if batched else 1, -1)
-    k = min(k, rows.shape[1])
-    best = np.argsort(-rows.astype(np.float64), axis=1, kind="stable")[:, :k]
+    count = array.shape[0] if batched else 1
+    rows = array.reshape(count, array.size // max(count, 1))
+    whole = rows.dtype.kind in "iu"
+    # Whole numbers are turned around exactly: a float cannot tell 2**53 from 2**53 + 1, minus overflows unsigned.
+    descending = ~rows if whole else -rows.astype(np.float64)
+    best = np.argsort(descending, axis=1, kind="stable")[:, :k]
     result = np.empty(best.shape, np.object_)
     for row, indices in enumerate(best):
         for place, index in enumerate(indices):
-            text = f"{float(rows[row, index]):f}:{index}"
+            score = rows[row, index]
+            text = f"{score}:{index}" if whole else f"{float(score):f}:{index}"
             if index < len(labels):
                 text = f"{text}:{labels[index]}"
             result[row, place] = text.encode()

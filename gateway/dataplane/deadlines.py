@@ -29,16 +29,14 @@ class DeadlineSweep:
 
     def watch(self, deadline_ns: int) -> None:
         """Make sure a sweep happens at `deadline_ns` at the latest."""
-        if self.next_ns <= deadline_ns:
+        now = self._now()
+        due = max(deadline_ns, now + _GRAIN_NS)
+        if self.next_ns <= due:  # never moved later: a stream of short deadlines would put the sweep off for ever
             return
         if self._timer is not None:
             self._timer.cancel()
-        self._arm(deadline_ns)
-
-    def _arm(self, due_ns: int) -> None:
-        now = self._now()
-        self.next_ns = max(due_ns, now + _GRAIN_NS)
-        self._timer = self._loop.call_later((self.next_ns - now) / NS_PER_S, self.sweep)
+        self.next_ns = due
+        self._timer = self._loop.call_later((due - now) / NS_PER_S, self.sweep)
 
     def sweep(self) -> None:
         """Fail what is late; set the timer for the next deadline."""
@@ -54,8 +52,8 @@ class DeadlineSweep:
                 request.fail(Code.DEADLINE, f"[request id: {request.id or '<id_unknown>'}] Request timeout expired")
             elif deadline < earliest:
                 earliest = deadline
-        if earliest < self.next_ns:
-            self._arm(earliest)
+        if earliest < NEVER_NS:
+            self.watch(earliest)  # a hook may have set the timer already: the earlier one stays
 
     def close(self) -> None:
         """Stop watching."""

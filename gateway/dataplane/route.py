@@ -38,7 +38,7 @@ class RouteStage:
         request.timeline.routed = now
         if servable.default_timeout_ns:
             deadline = (request.timeline.received or now) + servable.default_timeout_ns
-            if deadline < request.deadline_ns:
+            if not request.deadline_ns or deadline < request.deadline_ns:
                 request.deadline_ns = deadline
                 if self._on_tightened is not None:
                     self._on_tightened(request)

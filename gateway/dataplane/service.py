@@ -81,7 +81,7 @@ class InferenceService:
         if not self.started or self.draining:
             return False
         table = self._router.table
-        return all(table.knows(name) and self._serves(name, "") for name in self._required)
+        return all(table.serves(name) for name in self._required)
 
     def model_ready(self, name: str, version: str) -> bool:
         """Tell whether requests for it would be served; raises NOT_FOUND for unknown names and versions."""
@@ -122,7 +122,8 @@ class InferenceService:
     async def close(self, timeout_s: float = 0.0) -> bool:
         """Wait until nothing is in flight, at most `timeout_s`, and stop the timers; tell whether that was reached."""
         try:
-            await asyncio.wait_for(self._admission.drained(), timeout_s)
+            if self.in_flight:
+                await asyncio.wait_for(self._admission.drained(), timeout_s)
         except TimeoutError:
             return False
         finally:

@@ -53,6 +53,11 @@ class RouteTable:
         """Tell whether the name exists, served or not."""
         return model in self._models
 
+    def serves(self, model: str) -> bool:
+        """Tell whether a request for `model` that names no version would be served."""
+        routes = self._models.get(model)
+        return routes is not None and routes.default is not None
+
     def pick(self, model: str, version: str) -> Route:
         """Choose what serves `model`; `version` "" leaves the choice to the table.
 
@@ -61,7 +66,7 @@ class RouteTable:
         """
         routes = self._models.get(model)
         if routes is None:
-            raise GatewayError(Code.NOT_FOUND, f"Request for unknown model: '{model}' is not found")
+            raise GatewayError(Code.NOT_FOUND, f"Request for unknown model: '{model[:128]}' is not found")
         route = routes.pinned.get(version) if version else routes.default
         if route is None:
             raise _why_not(model, version, routes)
@@ -83,11 +88,12 @@ def _why_not(model: str, version: str, routes: ModelRoutes) -> GatewayError:
         if not routes.states:
             return GatewayError(Code.NOT_FOUND, f"{prefix}'{model}' has no available versions")
         return GatewayError(Code.NOT_READY, f"{prefix}'{model}' has no version at ready state", retry_after_s=1)
-    if not (version.isascii() and version.isdigit() and int(version) > 0 and version == str(int(version))):
+    if not (version.isascii() and version.isdigit() and version[0] != "0"):
         return invalid(
             f"failed to get model version from specified version string {version[:64]!r}: "
             "version should be an integral value > 0"
         )
+    version = version[:64]
     if version in routes.states:
         message = f"{prefix}'{model}' version {version} is not at ready state"
         return GatewayError(Code.NOT_READY, message, retry_after_s=1)
