@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from gateway.models.config import Proto
+from gateway.models.datatypes import shape_text
 from runtimes.base import (
     Array,
     Cancel,
@@ -78,9 +79,9 @@ class ReshapedInstance:
 
     def _inner_call(self, call: ExecuteCall, done: Done) -> ExecuteCall | None:
         try:
-            inputs = {name: self._cast(array, self._into.get(name)) for name, array in call.inputs.items()}
+            inputs = {name: self._cast("input", name, array) for name, array in call.inputs.items()}
         except ValueError as error:
-            done(ExecutionFailed(f"an input does not fit its reshape: {error}", bad_input=True))
+            done(ExecutionFailed(str(error), bad_input=True))
             return None
         outputs = call.outputs or self._outputs
         return ExecuteCall(inputs, outputs, call.parameters, call.deadline_ns, call.traceparent, call.raw)
@@ -91,21 +92,24 @@ class ReshapedInstance:
                 try:
                     result = self._outer(result)
                 except ValueError as error:
-                    result = ExecutionFailed(f"an output does not fit its reshape: {error}")
+                    result = ExecutionFailed(str(error))
             done(result)
 
         return reshape
 
     def _outer(self, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
-        return {name: self._cast(array, self._back.get(name)) for name, array in outputs.items()}
+        return {name: self._cast("output", name, array) for name, array in outputs.items()}
 
-    def _cast(self, array: Array, shapes: Shapes | None) -> Array:
-        """Give `array` the second shape; its n-th variable dimension is the first shape's n-th."""
+    def _cast(self, side: str, name: str, array: Array) -> Array:
+        """Give `array` the other shape; its n-th variable dimension is the n-th there. Raises ValueError."""
+        shapes = (self._into if side == "input" else self._back).get(name)
         if shapes is None:
             return array
         now, wanted = shapes
-        rest = array.shape[self._lead :]
-        if len(rest) != len(now):
-            raise ValueError(f"{len(now)} dimensions expected, got {len(rest)}")
+        lead, rest = array.shape[: self._lead], array.shape[self._lead :]
+        fits = len(rest) == len(now) and all(dim in (-1, size) for dim, size in zip(now, rest, strict=True))
+        if not fits:
+            expected = shape_text((-1,) * self._lead + now)
+            raise ValueError(f"{side} '{name}' has shape {shape_text(array.shape)}, expected {expected}")
         variable = iter([size for size, dim in zip(rest, now, strict=True) if dim == -1])
-        return array.reshape(array.shape[: self._lead] + tuple(next(variable) if d == -1 else d for d in wanted))
+        return array.reshape(lead + tuple(next(variable) if dim == -1 else dim for dim in wanted))

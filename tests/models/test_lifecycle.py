@@ -107,6 +107,7 @@ async def test_load_onnx_without_config_executes_and_is_described(folder, manage
     assert [rows for rows, _ in loaded.costs] == [1, 2, 4]
     assert all(ns > 0 for _, ns in loaded.costs)
     assert loaded.config.dynamic_batching
+    assert loaded.config.version_policy.latest.num_versions == 1
     assert loaded.config.labels == {"y": ("a", "b", "c", "d")}
     metadata = manager.metadata("m")
     assert (metadata.name, metadata.versions, metadata.platform) == ("m", ("3",), "onnxruntime_onnx")
@@ -269,6 +270,18 @@ async def test_load_new_version_that_fails_keeps_the_previous_one(folder, manage
     with pytest.raises(GatewayError, match="version 2"):
         await manager.load("m")
     assert index() == {("m", "1"): "READY", ("m", "2"): "UNAVAILABLE"}
+
+
+async def test_folder_that_gets_its_first_version_is_served(folder, manager, index):
+    (folder.root / "m").mkdir()
+    await manager.load_all()
+    with pytest.raises(GatewayError, match="has no version folder"):
+        await manager.load("m")
+    await manager.unload("m")
+    assert index() == {("m", ""): "UNAVAILABLE"}
+    folder.echo("m")
+    await manager.load("m")
+    assert index() == {("m", "1"): "READY"}
 
 
 async def test_load_one_version_outside_the_policy(folder, manager, index):
