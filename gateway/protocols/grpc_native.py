@@ -27,6 +27,7 @@ from gateway.protocols.status import grpc_status
 
 EVENTS_PER_BATCH = 64
 IO_THREADS = 1
+FLUSH_S = 0.1
 
 
 class NativeTransport:
@@ -93,6 +94,8 @@ class NativeTransport:
             await self._inner.stop(0)
         for call_id in list(self._live):
             self._cancel(call_id)
+        # The front has no flush: closing at once drops answers it was handed but has not written.
+        await asyncio.sleep(FLUSH_S)
         self._front.close()
         await asyncio.to_thread(self._thread.join)
         await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
