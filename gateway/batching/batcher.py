@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from gateway.batching.cost import CostTracker
 from gateway.batching.merge import merge, select, split, wanted_outputs
 from gateway.batching.order import ArrivalOrder
-from gateway.batching.policy import BatchingSettings, CloseReason, Wait, decide
+from gateway.batching.policy import BatchingSettings, CloseReason, Run, decide
 from gateway.core.clock import NS_PER_S, NS_PER_US, Clock, monotonic_ns
 from gateway.core.errors import Code, GatewayError
 from gateway.core.timeline import BatchObserver, BatchRecord
@@ -35,8 +35,8 @@ class Batcher:
 
     Bounded: beyond `max_queue_size` waiting requests a new one completes with OVERLOADED. Expired, cancelled
     and otherwise completed requests are skipped before the merge and never reach the runtime. Requests of
-    different row shapes form groups of their own; the group with the oldest head goes first, so none blocks
-    another. Where a merged batch fails, its requests are executed once more one by one, so that one caller's
+    different row shapes form groups of their own; the group with the oldest head goes first, and one that waits
+    for its delay lets others pass, so none blocks another. Where a merged batch fails, its requests are executed once more one by one, so that one caller's
     bad row does not fail the others.
     """
 
@@ -139,32 +139,41 @@ class Batcher:
 
     def _start_one(self) -> bool:
         """Start at most one batch; False where there is nothing to start now."""
-        key, group = self._oldest()
-        if group is None:
-            return False
-        now = self._now()
-        decision = decide(
-            group.rows if self._merging else 1,
-            group.queue[0].timeline.queued,
-            now,
-            self._idle_slots(),
-            self._settings,
-            self._costs.model,
-        )
-        if isinstance(decision, Wait):
-            self._arm(decision.until_ns)
-            return False
-        batch, rows = self._take(key, group, decision.rows, now)
-        if self._order is not None:
+        while self._waiting:
+            now = self._now()
+            key, group, decision = self._ripe(now)
+            if group is None or decision is None:
+                break
+            batch, rows, late = self._take(key, group, decision.rows, now)
+            for request in late:  # only now: a hook may queue its client's next request
+                request.fail(Code.DEADLINE, f"{_id(request)}Request timeout expired")
+            if self._order is not None:
+                self._order.release()
+            if batch:
+                self._execute(batch, rows, decision.reason if self._merging else CloseReason.SINGLE)
+                return True
+        if self._order is not None:  # whoever ended while waiting holds nobody back
             self._order.release()
-        if batch:
-            self._execute(batch, rows, decision.reason if self._merging else CloseReason.SINGLE)
-        return True
+        return False
 
-    def _oldest(self) -> tuple[tuple[object, ...] | None, _Group | None]:
-        """The group whose first live request has waited longest; dead heads are dropped on the way."""
-        best_key: tuple[object, ...] | None = None
-        best: _Group | None = None
+    def _ripe(self, now: int) -> tuple[tuple[object, ...] | None, _Group | None, Run | None]:
+        """The oldest group that need not wait for its delay, and what to run of it; sets the timer for others."""
+        for key, group in self._by_age():
+            decision = decide(
+                group.rows if self._merging else 1,
+                group.queue[0].timeline.queued,
+                now,
+                self._idle_slots(),
+                self._settings,
+                self._costs.model,
+            )
+            if isinstance(decision, Run):
+                return key, group, decision
+            self._arm(decision.until_ns)
+        return None, None, None
+
+    def _by_age(self) -> list[tuple[tuple[object, ...] | None, _Group]]:
+        """Groups by their longest waiting request (without a delay only the first); dead heads are dropped."""
         for key in list(self._groups):
             group = self._groups[key]
             queue = group.queue
@@ -173,15 +182,19 @@ class Batcher:
                 self._waiting -= 1
             if not queue:
                 del self._groups[key]
-            elif best is None or queue[0].timeline.queued < best.queue[0].timeline.queued:
-                best_key, best = key, group
-        return best_key, best
+        groups = self._groups.items()
+        if len(groups) < 2:
+            return list(groups)
+        if self._settings.max_queue_delay_us:
+            return sorted(groups, key=_age)
+        return [min(groups, key=_age)]
 
     def _take(
         self, key: tuple[object, ...] | None, group: _Group, limit: int, now: int
-    ) -> tuple[list[InferRequest], int]:
-        """Remove requests of up to `limit` rows (at least one request) from the group; late ones are failed."""
+    ) -> tuple[list[InferRequest], int, list[InferRequest]]:
+        """Remove requests of up to `limit` rows (at least one request) from the group; late ones are apart."""
         batch: list[InferRequest] = []
+        late: list[InferRequest] = []
         rows = 0
         queue = group.queue
         while queue:
@@ -191,7 +204,10 @@ class Batcher:
             queue.popleft()
             group.rows -= request.rows
             self._waiting -= 1
-            if request.outcome is not None or self._is_late(request, now):
+            if request.outcome is not None:
+                continue
+            if self._is_late(request, now):
+                late.append(request)
                 continue
             batch.append(request)
             rows += request.rows
@@ -199,15 +215,13 @@ class Batcher:
                 break
         if not queue:
             del self._groups[key]
-        return batch, rows
+        return batch, rows, late
 
     def _is_late(self, request: InferRequest, now: int) -> bool:
-        timeout_ns = self._settings.queue_timeout_us * NS_PER_US
-        late = request.deadline_ns and now >= request.deadline_ns
-        if late or (timeout_ns and now - request.timeline.queued >= timeout_ns):
-            request.fail(Code.DEADLINE, f"{_id(request)}Request timeout expired")
+        if request.deadline_ns and now >= request.deadline_ns:
             return True
-        return False
+        timeout_ns = self._settings.queue_timeout_us * NS_PER_US
+        return bool(timeout_ns) and now - request.timeline.queued >= timeout_ns
 
     def _execute(self, batch: list[InferRequest], rows: int, reason: CloseReason) -> None:
         start = self._now()
@@ -286,8 +300,11 @@ class Batcher:
                 self._enqueue(request)
             self._schedule()
             return
+        request = batch[0]
         code = Code.INVALID_ARGUMENT if error.bad_input else Code.INTERNAL
-        self._deliver(batch[0], GatewayError(code, f"{_id(batch[0])}{error.message}"))
+        if request.deadline_ns and self._now() >= request.deadline_ns:
+            code = Code.DEADLINE  # runtimes refuse what is late, maybe before the sweep has seen it
+        self._deliver(request, GatewayError(code, f"{_id(request)}{error.message}"))
 
     def _deliver(self, request: InferRequest, outcome: Outcome) -> None:
         if self._order is None:
@@ -347,6 +364,10 @@ def _batch_record(run: _Running, end: int, ok: bool) -> BatchRecord:
         end,
         ok,
     )
+
+
+def _age(item: tuple[tuple[object, ...] | None, _Group]) -> int:
+    return item[1].queue[0].timeline.queued
 
 
 def _id(request: InferRequest) -> str:
