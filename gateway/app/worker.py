@@ -51,6 +51,7 @@ class Worker:
         self.service = InferenceService(
             self.router, self.models, settings.admission, [self.metrics], settings.required_models
         )
+        self.metrics.before_read = self.service.flush_records
         exchange = Exchange(self.service, settings.http.max_json_bytes)
         self.http_door = HttpDoor(exchange, self.service.byte_budget, settings.http)
         self._http_socket = http_socket

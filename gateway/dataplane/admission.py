@@ -73,9 +73,9 @@ class AdmissionStage:
         if len(live) >= self._limit:
             request.fail(Code.OVERLOADED, f"more than {self._limit} requests in flight", retry_after_s=1)
             return
-        now = self._now()
         timeline = request.timeline
-        timeline.admitted = now
+        # The doors stamp `decoded` in the same loop callback: its time is ours, without asking the clock again.
+        now = timeline.admitted = timeline.decoded or self._now()
         deadline = request.deadline_ns
         if not deadline:
             deadline = request.deadline_ns = (timeline.received or now) + self._default_ns

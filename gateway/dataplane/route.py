@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gateway.core.clock import Clock, monotonic_ns
 from gateway.core.errors import GatewayError
 from gateway.core.types import InferRequest
 from gateway.routing.router import Router
@@ -13,12 +12,9 @@ from gateway.routing.router import Router
 class RouteStage:
     """Reads one table per request: an admin change is seen whole or not at all."""
 
-    def __init__(
-        self, router: Router, on_tightened: Callable[[InferRequest], None] | None = None, now: Clock = monotonic_ns
-    ) -> None:
+    def __init__(self, router: Router, on_tightened: Callable[[InferRequest], None] | None = None) -> None:
         self._router = router
         self._on_tightened = on_tightened  # told when the model's own timeout is earlier than the request's
-        self._now = now
 
     def __call__(self, request: InferRequest) -> None:
         """Set target, role and reason; NOT_FOUND, NOT_READY or INVALID_ARGUMENT complete the request."""
@@ -34,10 +30,10 @@ class RouteStage:
         request.target = servable
         request.role = route.role
         request.route_reason = route.reason
-        now = self._now()
-        request.timeline.routed = now
+        timeline = request.timeline
+        timeline.routed = timeline.admitted  # same loop callback
         if servable.default_timeout_ns:
-            deadline = (request.timeline.received or now) + servable.default_timeout_ns
+            deadline = (timeline.received or timeline.admitted) + servable.default_timeout_ns
             if not request.deadline_ns or deadline < request.deadline_ns:
                 request.deadline_ns = deadline
                 if self._on_tightened is not None:

@@ -53,6 +53,7 @@ class GatewayProtocol(HttpToolsProtocol):
         self.since_s = door.tick  # when the phase began
         self.received = 0  # body bytes of the current request
         self._header_map: dict[bytes, bytes] = {}
+        self._repeated: list[tuple[bytes, bytes]] = []  # headers given more than once, after the first
         self._head_bytes = 0
         self._target: Target | None = None
         self._body: bytes | bytearray = b""
@@ -161,8 +162,9 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """Start a request. uvicorn's scope is only built where the request turns out not to be hot."""
         self.url = b""
-        self.headers = []
         self._header_map = {}
+        if self._repeated:
+            self._repeated = []
         self._head_bytes = 0
         self._target = None
         self.received = 0
@@ -180,14 +182,16 @@ class GatewayProtocol(HttpToolsProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Collect a header."""
         name = name.lower()
-        self.headers.append((name, value))
-        self._header_map[name] = value
+        headers = self._header_map
+        if name in headers:
+            self._repeated.append((name, value))
+        else:
+            headers[name] = value
 
     def on_headers_complete(self) -> None:
         """Check the head against the limits and choose the path."""
         headers = self._header_map
-        count = len(self.headers)
-        if count != len(headers) or count > self.door.settings.max_headers or b"host" not in headers:
+        if self._repeated or len(headers) > self.door.settings.max_headers or b"host" not in headers:
             self._check_head(headers)
         parser = self.parser
         self._keep_alive = parser.should_keep_alive()
@@ -298,10 +302,10 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _check_head(self, headers: dict[bytes, bytes]) -> None:
         settings = self.door.settings
-        if len(self.headers) > settings.max_headers:
+        if len(headers) + len(self._repeated) > settings.max_headers:
             self._refuse(invalid(f"more than {settings.max_headers} headers"), 431)
             raise _Refused
-        if len(headers) != len(self.headers) and sum(name == b"host" for name, _ in self.headers) > 1:
+        if any(name == b"host" for name, _ in self._repeated):
             self._refuse(invalid("more than one Host header"))
             raise _Refused
         if b"host" not in headers and self.parser.get_http_version() == "1.1":
@@ -361,10 +365,11 @@ class GatewayProtocol(HttpToolsProtocol):
 
     def _fall_through(self, headers: dict[bytes, bytes]) -> None:
         """Build the scope uvicorn would have built and go its way."""
-        url, collected = self.url, self.headers
+        url = self.url
         super().on_message_begin()
         self.url = url
-        self.headers.extend(collected)
+        self.headers.extend(headers.items())
+        self.headers.extend(self._repeated)
         self.expect_100_continue = headers.get(b"expect", b"").lower() == b"100-continue"
         if self.pending:
             self.cycle = _Busy()  # type: ignore[assignment]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import chain
+from operator import attrgetter
 
 import numpy as np
 
@@ -14,6 +16,11 @@ from gateway.telemetry.measures import BUCKETS_S, BatchKey, Measures, RequestSer
 # Records wait in a list and are counted together: 0.25 us to note one, and 0.85 us each to count 128 of them with
 # numpy (a stall of 0.1 ms). Bisecting into five histograms at every request costs 2.2 us.
 _FOLD_AT = 128
+_STEPS = attrgetter("received", "decoded", "queued", "execute_start", "execute_end", "answered")
+
+
+def _nothing() -> None:
+    pass
 
 
 class MetricsSink:
@@ -23,19 +30,30 @@ class MetricsSink:
     """
 
     def __init__(self, buckets_s: Sequence[float] = BUCKETS_S) -> None:
+        self.before_read: Callable[[], None] = _nothing  # lets who holds records back hand them over first
         self._measures = Measures(tuple(buckets_s))
         self._records: dict[SeriesKey, list[RequestRecord]] = {}
         self._batches: dict[BatchKey, list[BatchRecord]] = {}
 
-    def __call__(self, record: RequestRecord) -> None:
-        """Count one finished request."""
-        key = (record.model, record.version, record.role, record.protocol)
-        records = self._records.get(key)
-        if records is None:
-            records = self._records[key] = []
-        records.append(record)
-        if len(records) >= _FOLD_AT:
-            _fold_requests(self._measures.request_series(key), records)
+    def __call__(self, records: Sequence[RequestRecord]) -> None:
+        """Count finished requests."""
+        key: SeriesKey | None = None
+        model = version = role = protocol = None
+        group: list[RequestRecord] = []
+        for record in records:
+            # By identity: names come from the route table and from constants, so runs of one series share them.
+            if (
+                key is None
+                or record.model is not model
+                or record.version is not version
+                or record.protocol is not protocol
+                or record.role is not role
+            ):
+                key = model, version, role, protocol = record.model, record.version, record.role, record.protocol
+                group = self._records.setdefault(key, [])
+            group.append(record)
+            if len(group) >= _FOLD_AT:
+                _fold_requests(self._measures.request_series(key), group)
 
     def observe_batch(self, batch: BatchRecord) -> None:
         """Count one execution."""
@@ -49,6 +67,7 @@ class MetricsSink:
 
     def measures(self) -> Measures:
         """Return the live measures, complete up to now; do not modify them."""
+        self.before_read()
         for key, records in self._records.items():
             if records:
                 _fold_requests(self._measures.request_series(key), records)
@@ -80,12 +99,8 @@ def _fold_requests(series: RequestSeries, records: list[RequestRecord]) -> None:
             used = series.compute_ns
             used[record.principal] = used.get(record.principal, 0) + record.compute_share_ns
     times = [record.timeline for record in records]
-    received = np.array([t.received for t in times], dtype=np.int64)
-    decoded = np.array([t.decoded for t in times], dtype=np.int64)
-    queued = np.array([t.queued for t in times], dtype=np.int64)
-    start = np.array([t.execute_start for t in times], dtype=np.int64)
-    end = np.array([t.execute_end for t in times], dtype=np.int64)
-    answered = np.array([t.answered for t in times], dtype=np.int64)
+    steps = np.fromiter(chain.from_iterable(map(_STEPS, times)), np.int64, 6 * len(times))
+    received, decoded, queued, start, end, answered = steps.reshape(-1, 6).T
     # A span is absent where one of its ends was not reached; PHASES gives the order.
     begins = np.stack([received, received, queued, start, end])
     ends = np.stack([answered, decoded, start, end, answered])
