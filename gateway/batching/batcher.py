@@ -35,9 +35,9 @@ class Batcher:
 
     Bounded: beyond `max_queue_size` waiting requests a new one completes with OVERLOADED. Expired, cancelled
     and otherwise completed requests are skipped before the merge and never reach the runtime. Requests of
-    different row shapes form groups of their own; the group with the oldest head goes first, and one that waits
-    for its delay lets others pass, so none blocks another. Where a merged batch fails, its requests are executed once more one by one, so that one caller's
-    bad row does not fail the others.
+    different row shapes form groups of their own; the group with the oldest head goes first, and one that waits for
+    its delay lets others pass, so none blocks another. Where a merged batch fails, its requests are executed once
+    more one by one, so that one caller's bad row does not fail the others.
     """
 
     def __init__(
