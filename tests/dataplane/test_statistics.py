@@ -42,8 +42,8 @@ def pair(duration):
 
 def test_success_counts_rows_and_phases(statistics):
     statistics.observe_batch(batch())
-    statistics.observe(request(rows=3))
-    statistics.observe(request(rows=1))
+    statistics.observe([request(rows=3)])
+    statistics.observe([request(rows=1)])
     message = only(statistics, "m")
     stats = message.inference_stats
     assert (message.name, message.version) == ("m", "1")
@@ -58,14 +58,14 @@ def test_success_counts_rows_and_phases(statistics):
 
 def test_many_requests_are_counted_exactly(statistics):
     for _ in range(1000):
-        statistics.observe(request(rows=2))
+        statistics.observe([request(rows=2)])
     message = only(statistics)
     assert message.inference_count == 2000
     assert pair(message.inference_stats.success) == (1000, 20_000 * MS)
 
 
 def test_request_executed_without_a_queue_has_no_queue_time(statistics):
-    statistics.observe(request(times=Timeline(received=1, execute_start=5, execute_end=7, answered=9)))
+    statistics.observe([request(times=Timeline(received=1, execute_start=5, execute_end=7, answered=9))])
     stats = only(statistics).inference_stats
     assert (pair(stats.queue), pair(stats.compute_infer)) == ((1, 0), (1, 2))
 
@@ -87,7 +87,7 @@ def test_failed_execution_is_not_an_execution(statistics):
 
 @pytest.mark.parametrize("code", [code for code in Code if code is not Code.OK])
 def test_every_other_code_is_a_failure(statistics, code):
-    statistics.observe(request(code=code))
+    statistics.observe([request(code=code)])
     message = only(statistics)
     assert pair(message.inference_stats.fail) == (1, 20 * MS)
     assert message.inference_stats.success.count == 0
@@ -96,23 +96,23 @@ def test_every_other_code_is_a_failure(statistics, code):
 
 
 def test_client_that_left_fails_without_a_negative_duration(statistics):
-    statistics.observe(request(code=Code.CANCELLED, times=Timeline(received=5 * MS)))
+    statistics.observe([request(code=Code.CANCELLED, times=Timeline(received=5 * MS))])
     assert pair(only(statistics).inference_stats.fail) == (1, 0)
 
 
 def test_last_inference_is_unix_milliseconds_of_arrival(statistics):
-    statistics.observe(request())  # received 100 ms before "now"
+    statistics.observe([request()])  # received 100 ms before "now"
     assert only(statistics).last_inference == 1_700_000_000_000 - 100
 
 
 def test_request_without_version_is_left_out(statistics):
-    statistics.observe(request(version="", code=Code.NOT_READY))
+    statistics.observe([request(version="", code=Code.NOT_READY)])
     assert statistics.report() == []
 
 
 def test_cache_hits_are_successes_but_not_inferences(statistics):
-    statistics.observe(request(cache="hit"))
-    statistics.observe(request(cache="miss", rows=2))
+    statistics.observe([request(cache="hit")])
+    statistics.observe([request(cache="miss", rows=2)])
     message = only(statistics)
     stats = message.inference_stats
     assert pair(stats.success) == (2, 40 * MS)
@@ -124,7 +124,7 @@ def test_cache_hits_are_successes_but_not_inferences(statistics):
 
 def test_report_filters_and_sorts_numerically(statistics):
     for model, version in (("b", "10"), ("b", "9"), ("a", "1")):
-        statistics.observe(request(model=model, version=version))
+        statistics.observe([request(model=model, version=version)])
     assert [(m.name, m.version) for m in statistics.report()] == [("a", "1"), ("b", "9"), ("b", "10")]
     assert [(m.name, m.version) for m in statistics.report("b")] == [("b", "9"), ("b", "10")]
     assert [(m.name, m.version) for m in statistics.report("b", "10")] == [("b", "10")]
@@ -138,7 +138,7 @@ def test_loaded_version_without_traffic_reports_zeros(statistics):
 
 
 def test_forget_drops_a_version(statistics):
-    statistics.observe(request())
+    statistics.observe([request()])
     statistics.forget("m", "1")
     statistics.forget("m", "1")
     assert statistics.report() == []
@@ -148,9 +148,9 @@ def test_merge_adds_two_processes_up(statistics):
     other = Statistics()
     for target in (statistics, other):
         target.observe_batch(batch(rows=4))
-        target.observe(request(rows=4))
+        target.observe([request(rows=4)])
     other.observe_batch(batch(rows=2))
-    other.observe(request(code=Code.BACKEND))
+    other.observe([request(code=Code.BACKEND)])
     total = VersionStatistics()
     total.merge(statistics.snapshot()["m", "1"])
     total.merge(other.snapshot()["m", "1"])

@@ -47,17 +47,22 @@ class Plane:
     """A data plane as the application composes it; `records` are what its observers saw."""
 
     def __init__(self, repository):
-        self.records = []
+        self.seen = []
         self.router = Router()
         self.arrived = asyncio.Event()
         self.models = ModelManager(
             ModelRepository(repository), open_runtime, self._build, ModelsSettings(drain_timeout_s=0.05)
         )
         self.models.on_change = self._publish
-        self.service = InferenceService(self.router, self.models, AdmissionSettings(), [self.records.append])
+        self.service = InferenceService(self.router, self.models, AdmissionSettings(), [self.seen.extend])
 
         infer = self.service.infer
         self.service.infer = lambda request: (infer(request), self.arrived.set())
+
+    @property
+    def records(self):
+        self.service.flush_records()
+        return self.seen
 
     def _build(self, loaded):
         return VersionStack(loaded, on_batch=(self.service.statistics_of.observe_batch,))
