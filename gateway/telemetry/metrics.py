@@ -1,4 +1,4 @@
-"""The sink that turns records into measures. Called once per request and once per batch, on the event loop."""
+"""The sink that turns records into measures. Called with groups of requests and once per batch, on the event loop."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gateway.core.timeline import BatchRecord, RequestRecord
 from gateway.telemetry.histogram import ABSENT
 from gateway.telemetry.measures import BUCKETS_S, BatchKey, Measures, RequestSeries, SeriesKey
 
-# Records wait in a list and are counted together: 0.25 us to note one, and 0.85 us each to count 128 of them with
-# numpy (a stall of 0.1 ms). Bisecting into five histograms at every request costs 2.2 us.
+# Records wait in lists and are counted together by numpy: 1.0 us each, a stall of 0.1 ms for 128. Bisecting into
+# five histograms at every request costs 2.2 us.
 _FOLD_AT = 128
 _STEPS = attrgetter("received", "decoded", "queued", "execute_start", "execute_end", "answered")
 
@@ -24,7 +24,7 @@ def _nothing() -> None:
 
 
 class MetricsSink:
-    """Observer of requests (`sink(record)`) and batches (`sink.observe_batch(batch)`).
+    """Observer of groups of requests (`sink(records)`) and of batches (`sink.observe_batch(batch)`).
 
     Not thread-safe: call everything on one loop. `measures` is what to export or to merge.
     """
