@@ -1,7 +1,7 @@
 """ModelInfer as plain protobuf over HTTP/1.1: what Envoy's grpc_http1_reverse_bridge sends and wants. Pure.
 
-deploy/envoy/bridge.yaml is the other half. What cannot cross: streams, compressed messages, trailing metadata
-(x-request-id and the like arrive as initial metadata), and refusals made before the path was known.
+deploy/envoy/bridge.yaml is the other half. What cannot cross: streams, compressed messages, and trailing metadata
+(x-request-id and the like arrive as initial metadata).
 """
 
 from __future__ import annotations

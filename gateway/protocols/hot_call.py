@@ -9,8 +9,9 @@ from typing import Protocol
 
 from gateway.core.errors import Code, GatewayError
 from gateway.core.types import InferRequest, Outcome
+from gateway.protocols.bridge import encode_bridge
 from gateway.protocols.compression import MIN_BYTES, OFF_LOOP_BYTES, compress
-from gateway.protocols.exchange import Call, HttpAnswer
+from gateway.protocols.exchange import BRIDGE_PATH, Call, HttpAnswer
 from gateway.protocols.http_door import HttpDoor
 from gateway.protocols.v2 import error_body
 
@@ -105,6 +106,10 @@ class HotCall:
     def refuse(self, error: GatewayError, status: int) -> None:
         """Answer without a request: the bytes were refused before there was one. Closes the connection."""
         self.keep_alive = False
+        if getattr(self.protocol, "url", b"") == BRIDGE_PATH:  # before the first request there is no url
+            status, lines, body = encode_bridge(InferRequest(""), error)
+            self.settle(HttpAnswer(status, b"".join(b"%b: %b\r\n" % line for line in lines), body))
+            return
         head = b"content-type: application/json\r\n"
         if error.retry_after_s is not None:
             head += b"retry-after: %d\r\n" % error.retry_after_s
