@@ -1,4 +1,93 @@
+import os
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
 import pytest
+
+ROOT = Path(__file__).parents[1]
+START_S = 120  # a start-up that hangs fails here
+
+
+class Gateway(NamedTuple):
+    """A gateway of its own process. `http`, `grpc` and `admin` are host:port."""
+
+    http: str
+    grpc: str
+    admin: str
+    process: subprocess.Popen
+    banner: str
+    log: Path
+
+    def stop(self):
+        """SIGTERM; returns the exit code."""
+        self.process.terminate()
+        return self.process.wait(START_S)
+
+
+def _read_banner(process):
+    """Lines up to the addresses; the process is killed where they do not come."""
+    guard = threading.Timer(START_S, process.kill)
+    guard.start()
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("Admin"):
+            break
+    guard.cancel()
+    return "".join(lines)
+
+
+@pytest.fixture(scope="session")
+def start_gateway(tmp_path_factory):
+    """start_gateway(repository, *flags) -> Gateway, started as a user starts it; still running ones end cleanly."""
+    started = []
+
+    def start(repository, *flags):
+        folder = tmp_path_factory.mktemp("gateway")
+        ports = ["--http-port", "0", "--grpc-port", "0", "--admin-port", "0"]
+        command = [sys.executable, "-m", "gateway", "serve", "--model-repository", repository, *ports, *flags]
+        names = {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
+        log = folder / "log.txt"
+        with log.open("w") as errors:
+            process = subprocess.Popen(
+                [*command, "--state-dir", folder / "state"],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env={**names, "PYTHONPATH": str(ROOT)},
+                cwd=folder,
+            )
+        banner = _read_banner(process)
+        http, grpc, admin = re.findall(r"^(?:HTTP|gRPC|Admin) +(?:http://)?([\d.]+:\d+)", banner, re.MULTILINE) or (
+            pytest.fail(f"the gateway did not start\n{banner}\n{log.read_text()}")
+        )
+        gateway = Gateway(http, grpc, admin, process, banner, log)
+        started.append(gateway)
+        return gateway
+
+    yield start
+    running = [gateway for gateway in started if gateway.process.poll() is None]
+    codes = [gateway.stop() for gateway in running]
+    for gateway in started:
+        gateway.process.stdout.close()
+    assert set(codes) <= {0}
+
+
+@pytest.fixture(scope="session")
+def demo_repository():
+    repository = ROOT / "model_repo/repository"
+    assert any(repository.glob("*/1/model.onnx")), "make demo-models builds the demo models"
+    return repository
+
+
+@pytest.fixture(scope="session")
+def demo(start_gateway, demo_repository):
+    """A gateway that serves the demo models. Tests that use it share the xdist group "demo"."""
+    return start_gateway(demo_repository)
 
 
 def pytest_addoption(parser):
