@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 
 import grpc
 import numpy as np
@@ -329,3 +331,47 @@ async def test_the_native_transport_refuses_what_it_cannot_do(service):
         GrpcDoor(service, GrpcSettings(transport="native"), credentials)
     with pytest.raises(ValueError, match="connection age"):
         GrpcDoor(service, GrpcSettings(transport="native", max_connection_age_ms=1000))
+
+
+async def test_the_native_transport_needs_its_package(service, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pygrpc_native", None)
+    with pytest.raises(RuntimeError, match="fastgrpc"):
+        GrpcDoor(service, GrpcSettings(transport="native"))
+
+
+async def test_a_bug_in_a_view_is_internal_and_tells_nothing(stub, service, monkeypatch):
+    def broken(name, version):
+        raise KeyError("/secret/path")
+
+    monkeypatch.setattr(service, "metadata", broken)
+    error = await failure(stub.ModelMetadata(service_pb2.ModelMetadataRequest(name="echo")))
+    assert (error.code(), error.details()) == (grpc.StatusCode.INTERNAL, "internal error")
+
+
+async def test_connections_may_have_an_age(service):
+    door = GrpcDoor(service, GrpcSettings(port=0, max_connection_age_ms=60_000))
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{await door.start()}") as channel:
+        answer = await service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(infer_message())
+    assert answer.model_name == "echo"
+    await door.stop(0)
+
+
+async def test_tls_is_spoken_where_credentials_are_given(service, certificate):
+    key, chain = certificate
+    door = GrpcDoor(service, GrpcSettings(port=0), grpc.ssl_server_credentials([(key, chain)]))
+    port = await door.start()
+    credentials = grpc.ssl_channel_credentials(chain)
+    async with grpc.aio.secure_channel(f"localhost:{port}", credentials) as channel:
+        answer = await service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(infer_message())
+    assert answer.model_name == "echo"
+    await door.stop(0)
+
+
+@pytest.fixture
+def certificate(tmp_path):
+    """A key and a self-signed certificate for localhost, made for this test."""
+    key, chain = tmp_path / "key.pem", tmp_path / "cert.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "1", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    subprocess.run([*command, "-keyout", key, "-out", chain], check=True, capture_output=True)
+    return key.read_bytes(), chain.read_bytes()

@@ -295,9 +295,7 @@ def decoded(body):
         return error
 
 
-@settings(max_examples=1000, deadline=None)
-@given(requests)
-def test_any_request_is_read_or_refused(message):
+def judge(message):
     result = decoded(message.SerializeToString())
     if isinstance(result, GatewayError):
         assert result.code is Code.INVALID_ARGUMENT
@@ -306,6 +304,19 @@ def test_any_request_is_read_or_refused(message):
         assert [*result.inputs] == [item.name for item in message.inputs]
         shapes = [tensor.array.shape for tensor in result.inputs.values()]
         assert shapes == [tuple(item.shape) for item in message.inputs]
+
+
+@settings(max_examples=1000, deadline=None)
+@given(requests)
+def test_any_request_is_read_or_refused(message):
+    judge(message)
+
+
+@pytest.mark.soak
+@settings(max_examples=100_000, deadline=None)
+@given(requests)
+def test_any_of_very_many_requests_is_read_or_refused(message):
+    judge(message)
 
 
 def damaged(message, at, filler):
