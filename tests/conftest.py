@@ -1,8 +1,12 @@
+import asyncio
+import math
 import os
 import re
+import selectors
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,3 +128,46 @@ class OnlyGpuSkips:
 def pytest_configure(config):
     if config.getoption("--only-gpu-skips") and not hasattr(config, "workerinput"):
         config.pluginmanager.register(OnlyGpuSkips(), "only-gpu-skips")
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """Where nothing is ready, moves its loop's time on to the next timer and does not wait."""
+
+    loop = None
+
+    def select(self, timeout=None):
+        events = super().select(0 if timeout is None or timeout > 0 else timeout)
+        if events or timeout is not None and timeout <= 0:
+            return events
+        if timeout is None:  # no timer: only another thread or a socket can go on
+            return super().select(None)
+        self.loop.now_ns += math.ceil(timeout * 1e9)
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """A loop whose time stands still while anything is ready to run, and jumps to the next timer when nothing is.
+
+    It starts far ahead of the real monotonic clock: a virtual deadline is never late for who reads that one.
+    """
+
+    def __init__(self):
+        selector = _JumpingSelector()
+        selector.loop = self
+        self.now_ns = (int(time.monotonic()) + 1_000_000) * 10**9
+        super().__init__(selector)
+
+    def time(self):
+        return self.now_ns / 1e9
+
+
+def pytest_asyncio_loop_factories(config, item):
+    if "virtual_time" in item.fixturenames:
+        return {"virtual": VirtualLoop}
+    return {"real": asyncio.new_event_loop}
+
+
+@pytest.fixture
+def virtual_time():
+    """The clock (ns) of an async test that asks for it; `asyncio.sleep` there takes no real time."""
+    return lambda: asyncio.get_running_loop().now_ns
