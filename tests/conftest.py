@@ -137,7 +137,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout=None):
         events = super().select(0 if timeout is None or timeout > 0 else timeout)
-        if events or timeout is not None and timeout <= 0:
+        if events or (timeout is not None and timeout <= 0):
             return events
         if timeout is None:  # no timer: only another thread or a socket can go on
             return super().select(None)
