@@ -49,7 +49,7 @@ class Worker:
         )
         self.models.on_change = self._publish
         self.service = InferenceService(
-            self.router, self.models, settings.admission, [self.metrics], settings.required_models
+            self.router, self.models, settings.admission, [self.metrics], required_models=settings.required_models
         )
         self.metrics.before_read = self.service.flush_records
         exchange = Exchange(self.service, settings.http.max_json_bytes)

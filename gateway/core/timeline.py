@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from gateway.core.errors import Code
 
@@ -61,7 +64,37 @@ class BatchRecord(msgspec.Struct, frozen=True, gc=False, eq=False):
     ok: bool
 
 
+class FinishedGroup(msgspec.Struct, frozen=True, eq=False):
+    """Successful requests of one series as columns: all that counting needs, at a tenth of the cost of records.
+
+    `steps` is int64 [n, 6], monotonic ns in the order of STEPS, 0 = not reached. `rows` and
+    `compute_share_ns` are sums. No request in it had a principal or met a cache.
+    """
+
+    model: str
+    version: str
+    role: str
+    protocol: str
+    steps: npt.NDArray[np.int64]
+    rows: int
+    compute_share_ns: int
+
+
+STEPS = ("received", "decoded", "queued", "execute_start", "execute_end", "answered")
+
 Observer = Callable[[Sequence[RequestRecord]], None]
-"""Gets finished records in the order they finished, in groups: one call a request would cost more than the counting."""
+"""Gets finished records in the order they finished."""
 
 BatchObserver = Callable[[BatchRecord], None]
+
+
+class Counter(Protocol):
+    """An observer that only counts, so plain successes may reach it in groups and late (see `ObserveStage.flush`)."""
+
+    def observe(self, records: Sequence[RequestRecord]) -> None:
+        """Count requests that were refused, failed, met a cache or had a principal."""
+        ...
+
+    def observe_group(self, group: FinishedGroup) -> None:
+        """Count plain successes."""
+        ...

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from gateway.core.errors import Code, GatewayError
 from gateway.core.oip import model_config_pb2, service_pb2
-from gateway.core.timeline import Observer
+from gateway.core.timeline import Counter, Observer
 from gateway.core.types import IndexEntry, InferRequest, ModelMetadata, ServableVersion
 from gateway.dataplane.admission import AdmissionSettings, AdmissionStage, ByteBudget
 from gateway.dataplane.observe import ObserveStage
@@ -45,6 +45,7 @@ class InferenceService:
         router: Router,
         models: ModelCatalog,
         settings: AdmissionSettings,
+        counters: Sequence[Counter] = (),
         observers: Sequence[Observer] = (),
         required_models: Sequence[str] = (),
     ) -> None:
@@ -59,7 +60,7 @@ class InferenceService:
         # that an overloaded process spends nothing on a request it refuses.
         route = RouteStage(router, on_tightened=self._tightened)
         self._admission = AdmissionStage(settings, route)
-        self._observe = ObserveStage((self.statistics_of.observe, *observers), self._admission)
+        self._observe = ObserveStage((self.statistics_of, *counters), observers, self._admission)
         # Attributes, not methods: one call less per request.
         self.infer = self._observe.__call__
         self.flush_records = self._observe.flush  # before anybody reads what observers count

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import chain
 from operator import attrgetter
 
 import numpy as np
+import numpy.typing as npt
 
 from gateway.core.errors import Code
-from gateway.core.timeline import BatchRecord, RequestRecord
+from gateway.core.timeline import STEPS, BatchRecord, FinishedGroup, RequestRecord
 from gateway.telemetry.histogram import ABSENT
 from gateway.telemetry.measures import BUCKETS_S, BatchKey, Measures, RequestSeries, SeriesKey
 
 # Records wait in lists and are counted together by numpy: 1.0 us each, a stall of 0.1 ms for 128. Bisecting into
 # five histograms at every request costs 2.2 us.
 _FOLD_AT = 128
-_STEPS = attrgetter("received", "decoded", "queued", "execute_start", "execute_end", "answered")
+_STEPS = attrgetter(*STEPS)
 
 
 def _nothing() -> None:
@@ -24,7 +24,7 @@ def _nothing() -> None:
 
 
 class MetricsSink:
-    """Observer of groups of requests (`sink(records)`) and of batches (`sink.observe_batch(batch)`).
+    """Counter of requests (see `core.timeline.Counter`) and of batches (`sink.observe_batch(batch)`).
 
     Not thread-safe: call everything on one loop. `measures` is what to export or to merge.
     """
@@ -35,25 +35,21 @@ class MetricsSink:
         self._records: dict[SeriesKey, list[RequestRecord]] = {}
         self._batches: dict[BatchKey, list[BatchRecord]] = {}
 
-    def __call__(self, records: Sequence[RequestRecord]) -> None:
-        """Count finished requests."""
-        key: SeriesKey | None = None
-        model = version = role = protocol = None
-        group: list[RequestRecord] = []
+    def observe(self, records: Sequence[RequestRecord]) -> None:
+        """Count single requests. They wait and are folded together: bisecting into five histograms costs 2.2 us."""
         for record in records:
-            # By identity: names come from the route table and from constants, so runs of one series share them.
-            if (
-                key is None
-                or record.model is not model
-                or record.version is not version
-                or record.protocol is not protocol
-                or record.role is not role
-            ):
-                key = model, version, role, protocol = record.model, record.version, record.role, record.protocol
-                group = self._records.setdefault(key, [])
-            group.append(record)
-            if len(group) >= _FOLD_AT:
-                _fold_requests(self._measures.request_series(key), group)
+            key = (record.model, record.version, record.role, record.protocol)
+            waiting = self._records.setdefault(key, [])
+            waiting.append(record)
+            if len(waiting) >= _FOLD_AT:
+                _fold_requests(self._measures.request_series(key), waiting)
+
+    def observe_group(self, group: FinishedGroup) -> None:
+        """Count plain successes."""
+        series = self._measures.request_series((group.model, group.version, group.role, group.protocol))
+        series.codes["OK"] = series.codes.get("OK", 0) + len(group.steps)
+        series.compute_ns[""] = series.compute_ns.get("", 0) + group.compute_share_ns
+        series.durations.observe(_spans(group.steps))
 
     def observe_batch(self, batch: BatchRecord) -> None:
         """Count one execution."""
@@ -99,10 +95,13 @@ def _fold_requests(series: RequestSeries, records: list[RequestRecord]) -> None:
             used = series.compute_ns
             used[record.principal] = used.get(record.principal, 0) + record.compute_share_ns
     times = [record.timeline for record in records]
-    steps = np.fromiter(chain.from_iterable(map(_STEPS, times)), np.int64, 6 * len(times))
-    received, decoded, queued, start, end, answered = steps.reshape(-1, 6).T
-    # A span is absent where one of its ends was not reached; PHASES gives the order.
+    series.durations.observe(_spans(np.array([_STEPS(t) for t in times], np.int64)))
+    records.clear()
+
+
+def _spans(steps: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Durations [1 + phases, n] of steps [n, 6]: the whole, then PHASES; absent where an end was not reached."""
+    received, decoded, queued, start, end, answered = steps.T
     begins = np.stack([received, received, queued, start, end])
     ends = np.stack([answered, decoded, start, end, answered])
-    series.durations.observe(np.where((begins > 0) & (ends > 0), ends - begins, ABSENT))
-    records.clear()
+    return np.where((begins > 0) & (ends > 0), ends - begins, ABSENT)

@@ -37,9 +37,9 @@ def names(samples):
 
 async def test_requests_are_counted_by_outcome(sink, request_record):
     for _ in range(300):  # more than are counted at once
-        sink([request_record()])
-    sink([request_record(code=Code.DEADLINE)])
-    sink([request_record(protocol="grpc", version="2", role="canary")])
+        sink.observe([request_record()])
+    sink.observe([request_record(code=Code.DEADLINE)])
+    sink.observe([request_record(protocol="grpc", version="2", role="canary")])
     samples = await scrape(sink)
     base = {"model": "m", "version": "1", "role": "stable", "protocol": "http"}
     assert value(samples, "gateway_requests_total", **base, code="OK") == 300
@@ -51,7 +51,7 @@ async def test_requests_are_counted_by_outcome(sink, request_record):
 
 
 async def test_durations_fall_into_the_promised_buckets(sink, request_record):
-    sink([request_record()])
+    sink.observe([request_record()])
     samples = await scrape(sink)
     base = {"model": "m", "version": "1", "role": "stable", "protocol": "http"}
     counts = {
@@ -62,8 +62,8 @@ async def test_durations_fall_into_the_promised_buckets(sink, request_record):
 
 
 async def test_phases_add_up_over_protocols(sink, request_record):
-    sink([request_record()])
-    sink([request_record(protocol="grpc")])
+    sink.observe([request_record()])
+    sink.observe([request_record(protocol="grpc")])
     samples = await scrape(sink)
     base = {"model": "m", "version": "1", "role": "stable"}
     sums = {
@@ -74,8 +74,8 @@ async def test_phases_add_up_over_protocols(sink, request_record):
 
 
 async def test_steps_not_reached_are_not_counted(sink, request_record):
-    sink([request_record(code=Code.INVALID_ARGUMENT, model="", version="", times=Timeline(received=10, answered=40))])
-    sink([request_record(code=Code.CANCELLED, model="gone", times=Timeline(received=10, decoded=20))])
+    sink.observe([request_record(code=Code.INVALID_ARGUMENT, model="", version="", times=Timeline(received=10, answered=40))])
+    sink.observe([request_record(code=Code.CANCELLED, model="gone", times=Timeline(received=10, decoded=20))])
     samples = await scrape(sink)
     refused = {"model": "", "version": "", "role": "stable", "protocol": "http"}
     assert value(samples, "gateway_requests_total", **refused, code="INVALID_ARGUMENT") == 1
@@ -88,7 +88,7 @@ async def test_steps_not_reached_are_not_counted(sink, request_record):
 
 
 async def test_phase_buckets_can_be_left_out(sink, request_record):
-    sink([request_record()])
+    sink.observe([request_record()])
     samples = await scrape(sink, phase_buckets=False)
     bounds = {dict(key[1:])["le"] for key in samples if key[0] == "gateway_phase_duration_seconds_bucket"}
     assert bounds == {"+Inf"}
@@ -108,9 +108,9 @@ async def test_batches_and_close_reasons(sink, batch_record):
 
 
 async def test_compute_time_is_summed_by_tenant(sink, request_record):
-    sink([request_record(compute_share_ns=2_000_000_000, principal="team-a")])
-    sink([request_record(compute_share_ns=1_000_000_000, principal="team-a", protocol="grpc")])
-    sink([request_record(compute_share_ns=500_000_000)])
+    sink.observe([request_record(compute_share_ns=2_000_000_000, principal="team-a")])
+    sink.observe([request_record(compute_share_ns=1_000_000_000, principal="team-a", protocol="grpc")])
+    sink.observe([request_record(compute_share_ns=500_000_000)])
     samples = await scrape(sink)
     name = "gateway_compute_seconds_total"
     assert value(samples, name, model="m", version="1", tenant="team-a") == 3.0
@@ -144,7 +144,7 @@ async def test_without_traffic_only_the_process_speaks(sink):
 
 
 async def test_openmetrics_is_served_on_request(sink, request_record, batch_record):
-    sink([request_record()])
+    sink.observe([request_record()])
     sink.observe_batch(batch_record())
     page = MetricsPage(sink, Gauges(), "1.2.3")
     body, content_type = await page.scrape("application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
@@ -156,14 +156,14 @@ async def test_openmetrics_is_served_on_request(sink, request_record, batch_reco
 
 
 async def test_records_held_back_are_fetched_before_a_scrape(sink, request_record):
-    sink.before_read = lambda: sink([request_record()])
+    sink.before_read = lambda: sink.observe([request_record()])
     samples = await scrape(sink)
     labels = {"model": "m", "version": "1", "role": "stable", "protocol": "http"}
     assert value(samples, "gateway_requests_total", **labels, code="OK") == 1
 
 
 async def test_group_of_mixed_records_is_counted_by_series(sink, request_record):
-    sink([request_record(), request_record(protocol="grpc"), request_record(), request_record(code=Code.BACKEND)] * 50)
+    sink.observe([request_record(), request_record(protocol="grpc"), request_record(), request_record(code=Code.BACKEND)] * 50)
     series = sink.measures().requests
     assert series["m", "1", "stable", "http"].codes == {"OK": 100, "BACKEND": 50}
     assert series["m", "1", "stable", "grpc"].codes == {"OK": 50}
@@ -171,7 +171,7 @@ async def test_group_of_mixed_records_is_counted_by_series(sink, request_record)
 
 
 async def test_scrape_does_not_reset_or_change_counts(sink, request_record):
-    sink([request_record()])
+    sink.observe([request_record()])
     first = await scrape(sink)
     second = await scrape(sink)
     for samples in (first, second):
@@ -191,9 +191,9 @@ async def test_scrape_does_not_reset_or_change_counts(sink, request_record):
 def test_two_workers_merge_into_one(request_record, batch_record):
     workers = [MetricsSink(), MetricsSink()]
     for worker in workers:
-        worker([request_record(compute_share_ns=5, principal="a")])
+        worker.observe([request_record(compute_share_ns=5, principal="a")])
         worker.observe_batch(batch_record())
-    workers[1]([request_record(model="other", code=Code.BACKEND)])
+    workers[1].observe([request_record(model="other", code=Code.BACKEND)])
     total = Measures()
     for worker in workers:
         total.merge(worker.measures())
@@ -208,6 +208,6 @@ def test_two_workers_merge_into_one(request_record, batch_record):
 
 def test_own_buckets_are_used(request_record):
     sink = MetricsSink(buckets_s=(0.01, 0.05))
-    sink([request_record()])
+    sink.observe([request_record()])
     histograms = sink.measures().requests["m", "1", "stable", "http"].durations
     assert list(histograms.cumulative(0)) == [(0.01, 0), (0.05, 1), (float("inf"), 1)]

@@ -101,7 +101,7 @@ def native_buckets(histogram):
 async def test_prometheus_gets_native_and_classic_buckets(read, request_record, batch_record):
     sink = MetricsSink()
     for _ in range(3):
-        sink([request_record()])  # 20 ms
+        sink.observe([request_record()])  # 20 ms
     sink.observe_batch(batch_record())
     page = MetricsPage(sink, Gauges(queue_rows=lambda: [("m", "1", 2)]), "1.2.3")
     body, content_type = await page.scrape(PROMETHEUS_ACCEPT)
@@ -134,7 +134,7 @@ async def test_prometheus_gets_native_and_classic_buckets(read, request_record, 
 
 async def test_phases_without_classic_buckets_still_have_native_ones(read, request_record):
     sink = MetricsSink()
-    sink([request_record()])
+    sink.observe([request_record()])
     body, _ = await MetricsPage(sink, Gauges(), "1", phase_buckets=False).scrape(PROMETHEUS_ACCEPT)
     for metric in read(body)["gateway_phase_duration_seconds"].metric:
         assert len(metric.histogram.bucket) == 0

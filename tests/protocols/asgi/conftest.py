@@ -54,7 +54,7 @@ class Plane:
             ModelRepository(repository), open_runtime, self._build, ModelsSettings(drain_timeout_s=0.05)
         )
         self.models.on_change = self._publish
-        self.service = InferenceService(self.router, self.models, AdmissionSettings(), [self.seen.extend])
+        self.service = InferenceService(self.router, self.models, AdmissionSettings(), observers=[self.seen.extend])
 
         infer = self.service.infer
         self.service.infer = lambda request: (infer(request), self.arrived.set())

@@ -1,0 +1,79 @@
+"""What a request head must satisfy before any body is kept: sizes, Host, version, framing. Pure.
+
+A broken rule raises `Refusal`: the error and the HTTP status where it differs from the code's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gateway.core.errors import Code, GatewayError, invalid
+from gateway.protocols.exchange import Target
+from gateway.protocols.http_settings import HttpSettings
+from gateway.protocols.status import http_status
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Refusal(Exception):
+    """Raised in parser callbacks: stop parsing, answer `error` with `status`, close."""
+
+    def __init__(self, error: GatewayError, status: int = 0) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.status = status or http_status(error.code)
+
+
+def check_head(lines: Headers, version: str, settings: HttpSettings) -> None:
+    """Hold the number and size of header lines and the Host to the rules (RFC 9112 3.2). Raises Refusal."""
+    if len(lines) > settings.max_headers:
+        raise Refusal(invalid(f"more than {settings.max_headers} headers"), 431)
+    if sum(len(name) + len(value) + 4 for name, value in lines) > settings.max_header_bytes:
+        raise header_too_large(settings)
+    hosts = sum(name == b"host" for name, _ in lines)
+    if hosts > 1:
+        raise Refusal(invalid("more than one Host header"))
+    if not hosts and version == "1.1":
+        raise Refusal(invalid("Host header missing"))
+
+
+def check_version(version: str) -> None:
+    """Refuse what is neither HTTP/1.0 nor 1.1."""
+    if version not in ("1.0", "1.1"):
+        raise Refusal(invalid(f"HTTP version {version} is not supported, use 1.1"), 505)
+
+
+def check_coding(lines: Headers, version: str) -> None:
+    """Accept `Transfer-Encoding: chunked`, once, in HTTP/1.1 (RFC 9112 6.1): all else invites smuggling."""
+    values = [value.strip().lower() for name, value in lines if name == b"transfer-encoding"]
+    if version != "1.1" or len(values) != 1:
+        raise Refusal(invalid("Transfer-Encoding must be given once, in HTTP/1.1"))
+    if values[0] != b"chunked":
+        raise Refusal(GatewayError(Code.UNIMPLEMENTED, "of the transfer codings only 'chunked' is supported"))
+
+
+def header_too_large(settings: HttpSettings) -> Refusal:
+    """Build the refusal of a header above its limit."""
+    return Refusal(invalid(f"header larger than {settings.max_header_bytes} bytes"), 431)
+
+
+def body_limit(headers: dict[bytes, bytes], target: Target | None, settings: HttpSettings) -> int:
+    """How many body bytes this request may have: JSON has a limit of its own."""
+    is_json = (
+        target is not None
+        and target.kind != "bridge"
+        and b"inference-header-content-length" not in headers
+        and b"content-encoding" not in headers
+    )
+    return settings.max_json_bytes if is_json else settings.max_body_bytes
+
+
+def body_too_large(limit: int, settings: HttpSettings) -> Refusal:
+    """Build the refusal of a body above `limit`; that of JSON names the binary form."""
+    message = f"the request body is larger than {limit} bytes"
+    if limit < settings.max_body_bytes:
+        message += (
+            f" of JSON; send tensors in the binary form (Inference-Header-Content-Length), "
+            f"which may have {settings.max_body_bytes}"
+        )
+    return Refusal(GatewayError(Code.TOO_LARGE, message))
