@@ -1,7 +1,5 @@
 import json
 import os
-import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -15,13 +13,6 @@ class Result(NamedTuple):
     code: int
     out: str
     err: str
-
-
-class Running(NamedTuple):
-    http: str
-    admin: str
-    process: subprocess.Popen
-    banner: str
 
 
 def write_model(repository, name, *, script=None, pbtxt="", toml="", labels=""):
@@ -62,29 +53,10 @@ def broken_repository(tmp_path_factory):
     return root
 
 
-def environment():
-    return {name: value for name, value in os.environ.items() if not name.startswith("GATEWAY_")}
-
-
 @pytest.fixture(scope="session")
-def running(repository, tmp_path_factory):
-    """A gateway of its own process, as a user starts it."""
-    free = ["--http-port", "0", "--grpc-port", "0", "--admin-port", "0"]
-    state = tmp_path_factory.mktemp("state")
-    command = [sys.executable, "-m", "gateway", "serve", "--model-repository", repository, "--state-dir", state, *free]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment(), cwd=state)
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("Try it"):
-            break
-    banner = "".join(lines)
-    addresses = re.findall(r"http://[\d.]+:\d+", banner)
-    assert addresses, banner
-    yield Running(addresses[0], addresses[-1], process, banner)
-    process.terminate()
-    process.communicate(timeout=60)
-    assert process.returncode == 0
+def running(start_gateway, repository):
+    """A gateway of its own process that serves `repository`."""
+    return start_gateway(repository)
 
 
 @pytest.fixture(autouse=True)
@@ -115,6 +87,6 @@ def gateway(monkeypatch, capfd):
 @pytest.fixture
 def client(gateway, running, monkeypatch):
     """As `gateway`, pointed at the running one."""
-    monkeypatch.setenv("GATEWAY_URL", running.http)
-    monkeypatch.setenv("GATEWAY_ADMIN_URL", running.admin)
+    monkeypatch.setenv("GATEWAY_URL", f"http://{running.http}")
+    monkeypatch.setenv("GATEWAY_ADMIN_URL", f"http://{running.admin}")
     return gateway
