@@ -66,9 +66,11 @@ def start_gateway(tmp_path_factory):
                 cwd=folder,
             )
         banner = _read_banner(process)
-        http, grpc, admin = re.findall(r"^(?:HTTP|gRPC|Admin) +(?:http://)?([\d.]+:\d+)", banner, re.MULTILINE) or (
+        addresses = re.findall(r"^(?:HTTP|gRPC|Admin) +(?:http://)?([\d.]+:\d+)", banner, re.MULTILINE)
+        if len(addresses) != 3:
+            process.communicate()
             pytest.fail(f"the gateway did not start\n{banner}\n{log.read_text()}")
-        )
+        http, grpc, admin = addresses
         gateway = Gateway(http, grpc, admin, process, banner, log)
         started.append(gateway)
         return gateway
