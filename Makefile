@@ -68,6 +68,6 @@ $(DONE)/models $(DONE)/lint $(DONE)/test: $(DONE)/runtime
 	$(BIN)/python -m pip install --quiet -c constraints.txt --group $(@F)
 	@touch $@
 
-$(BUILT): $(DONE)/models $(wildcard model_repo/*.py)
+$(BUILT): $(DONE)/models $(wildcard model_repo/*.py model_repo/*.toml model_repo/recipes/*.py model_repo/templates/*/*)
 	$(BIN)/python model_repo/build.py
 	@touch $@
