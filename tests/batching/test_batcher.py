@@ -320,6 +320,18 @@ async def test_failed_batch_is_repeated_one_by_one_and_fails_only_the_bad_reques
     assert [batch.ok for batch in desk.batches] == [False, False, True, True]
 
 
+async def test_repeated_requests_wait_no_longer_than_their_own_delay(desk, virtual_time):
+    desk = desk(script={"delay_ns": MS}, max_batch_size=2, max_queue_delay_us=5000)
+    start = virtual_time()
+    bad, good = desk.send(1, parameters={"echo_fail": "bad_input"}), desk.send(2)
+    await asyncio.sleep(0.0005)
+    desk.send(3, width=3)  # sets a timer, which the repeated ones move forward
+    await settled(desk)
+    assert bad.outcome.code is Code.INVALID_ARGUMENT
+    assert (good.timeline.execute_start - start) / MS <= 6.001  # one slot: its turn may be the second
+    assert desk.calls[1].inputs["INPUT0"].shape == (1, 2)
+
+
 @pytest.mark.parametrize(("kind", "code"), [("bad_input", Code.INVALID_ARGUMENT), ("runtime", Code.INTERNAL)])
 async def test_failure_of_a_lone_request_says_whose_fault_it_was(desk, kind, code):
     desk = desk()
