@@ -15,12 +15,12 @@ class Result(NamedTuple):
     err: str
 
 
-def write_model(repository, name, *, script=None, pbtxt="", toml="", labels=""):
+def write_model(repository, name, *, script=None, batch=4, pbtxt="", toml="", labels=""):
     folder = repository / name
     (folder / "1").mkdir(parents=True)
     if script is not None:
         (folder / "1/model.json").write_text(json.dumps(script))
-    (folder / "config.pbtxt").write_text(f'backend: "echo"\nmax_batch_size: 4\n{pbtxt}')
+    (folder / "config.pbtxt").write_text(f'backend: "echo"\nmax_batch_size: {batch}\n{pbtxt}')
     (folder / "model.toml").write_text(toml)
     if labels:
         (folder / "labels.txt").write_text(labels)
@@ -48,6 +48,8 @@ def repository(tmp_path_factory):
 def broken_repository(tmp_path_factory):
     root = tmp_path_factory.mktemp("broken")
     write_model(root, "good", script={"inputs": ["INPUT0:FP32:-1,3"]})
+    write_model(root, "single", batch=0, script={"inputs": ["INPUT0:FP32:3"]})
+    write_model(root, "dependent", script={"inputs": ["INPUT0:FP32:-1,3"], "row_dependence": "Mean over rows"})
     write_model(root, "empty")
     write_model(root, "nonsense", script={"inputs": ["INPUT0:FP32:-1,3"]}, pbtxt="max_batch_siez: 4")
     return root

@@ -103,6 +103,8 @@ def test_check_fails_with_the_reason_and_checks_the_rest(gateway, broken_reposit
     assert document["ok"] is False
     verdicts = {verdict["model"]: verdict for verdict in document["models"]}
     assert verdicts["good"]["ok"]
+    assert "no batch dimension" in verdicts["single"]["detail"]
+    assert "influence each other (Mean over rows)" in verdicts["dependent"]["detail"]
     assert "model.json" in verdicts["empty"]["detail"]
     assert "max_batch_siez" in verdicts["nonsense"]["detail"]
     assert document["settings"]["http_port"] == 8000
