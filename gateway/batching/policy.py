@@ -23,6 +23,7 @@ class CloseReason(enum.StrEnum):
     IDLE = "idle"  # a slot was idle and nothing else waits
     SHARED = "shared"  # divided among several idle slots
     DELAY = "delay"  # the oldest request waited max_queue_delay
+    COPY = "copy"  # rows so large that copying them together costs more than it saves
     SINGLE = "single"  # the model does not merge requests
 
 
@@ -36,7 +37,11 @@ class BatchingSettings:
     preserve_ordering: bool = False
     max_queue_size: int = 1024  # requests; Triton's 0 (unlimited) is not offered: every queue has a bound
     queue_timeout_us: int = 0  # longest wait in the queue, 0 = only the request's deadline counts
+    row_bytes: int = 0  # input bytes of a row, 0 = it varies or does not matter
     max_slots: int = 0  # batches in flight at once, 0 = what the instance offers
+
+
+_LARGE_ROW_BYTES = 16 << 10  # below, a copy costs less than asking
 
 
 class Run(msgspec.Struct, frozen=True, gc=False):
@@ -62,7 +67,7 @@ def decide(
     """
     limit = settings.max_batch_size
     if rows >= limit:
-        return _shared(rows, limit, CloseReason.FULL, idle_slots, cost)
+        return _now(rows, CloseReason.FULL, idle_slots, settings, cost)
     preferred = 0
     for size in settings.preferred_batch_sizes:
         if preferred < size <= rows:
@@ -76,12 +81,16 @@ def decide(
         return Wait(oldest_ns + delay_ns)
     if preferred:
         return Run(preferred, CloseReason.PREFERRED)
-    return _shared(rows, limit, CloseReason.IDLE, idle_slots, cost)
+    return _now(rows, CloseReason.IDLE, idle_slots, settings, cost)
 
 
-def _shared(rows: int, limit: int, reason: CloseReason, idle_slots: int, cost: CostModel) -> Run:
-    if idle_slots > 1 and rows > 1 and cost.worth_sharing(rows, idle_slots):
+def _now(rows: int, reason: CloseReason, idle_slots: int, settings: BatchingSettings, cost: CostModel) -> Run:
+    """Run what is there: whole, divided among idle slots, or unmerged, whichever costs least as measured."""
+    most = min(rows, settings.max_batch_size)
+    if rows > 1 and settings.row_bytes > _LARGE_ROW_BYTES and not cost.worth_copying(settings.row_bytes):
+        return Run(1, CloseReason.COPY)
+    if rows > 1 and idle_slots > 1 and cost.worth_sharing(rows, idle_slots):
         share = -(-rows // idle_slots)
-        if share < min(rows, limit):
+        if share < most:
             return Run(share, CloseReason.SHARED)
-    return Run(min(rows, limit), reason)
+    return Run(most, reason)

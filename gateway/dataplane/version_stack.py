@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Sequence
 
 import msgspec
@@ -17,6 +18,7 @@ from gateway.core.timeline import BatchObserver
 from gateway.core.types import ServableVersion, Stage
 from gateway.dataplane.validate import ValidateStage
 from gateway.models.version import LoadedVersion
+from runtimes.base import DTYPES
 
 DEFAULT_QUEUE_SIZE = 1024
 
@@ -79,5 +81,17 @@ def batching_settings(loaded: LoadedVersion) -> BatchingSettings:
         preserve_ordering=config.preserve_ordering,
         max_queue_size=config.max_queue_size or DEFAULT_QUEUE_SIZE,
         queue_timeout_us=config.queue_timeout_us,
+        row_bytes=_row_bytes(loaded),
         max_slots=config.instances,
     )
+
+
+def _row_bytes(loaded: LoadedVersion) -> int:
+    """Input bytes of one row; 0 where a dimension varies or an element's size does."""
+    total = 0
+    for spec in loaded.facts.signature.inputs:
+        shape = spec.shape[1:]
+        if spec.datatype == "BYTES" or -1 in shape:
+            return 0
+        total += math.prod(shape) * DTYPES[spec.datatype].itemsize
+    return total
