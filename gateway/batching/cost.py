@@ -23,7 +23,10 @@ class CostModel(msgspec.Struct, gc=False):
 
     @classmethod
     def fit(cls, samples: Sequence[tuple[float, float]]) -> CostModel:
-        """Least squares over (rows, ns), both parts kept non-negative; zero samples give a zero model."""
+        """Least squares over (rows, ns), both parts kept non-negative; a zero model where that tells nothing.
+
+        Samples of one size tell nothing: they do not say how the time divides into call and rows.
+        """
         count = len(samples)
         if count == 0:
             return cls()
@@ -31,7 +34,7 @@ class CostModel(msgspec.Struct, gc=False):
         mean_ns = sum(ns for _, ns in samples) / count
         spread = sum((rows - mean_rows) ** 2 for rows, _ in samples)
         if spread == 0:
-            return cls(0.0, mean_ns / mean_rows)
+            return cls()
         slope = sum((rows - mean_rows) * (ns - mean_ns) for rows, ns in samples) / spread
         slope = max(slope, 0.0)
         return cls(max(mean_ns - slope * mean_rows, 0.0), slope)
@@ -49,6 +52,8 @@ class CostModel(msgspec.Struct, gc=False):
     def worth_copying(self, row_bytes: int) -> bool:
         """Tell whether merging pays at all: it saves the fixed part of a call per row and costs a copy of the row.
         A 602 KB image into a 7 us model: 40 us of copying to save 7."""
+        if self.fixed_ns == self.per_row_ns == 0:
+            return True  # unknown: merging is how it becomes known, single rows alone would never tell
         return row_bytes * _COPY_NS_PER_BYTE < self.fixed_ns
 
 
