@@ -9,8 +9,8 @@ def test_no_samples_cost_nothing():
     assert CostModel.fit(()) == CostModel(0.0, 0.0)
 
 
-def test_one_size_is_all_rows():
-    assert CostModel.fit([(4, 400), (4, 800)]) == CostModel(0.0, 150.0)
+def test_one_size_says_nothing_of_how_the_cost_divides():
+    assert CostModel.fit([(4, 400), (4, 800)]) == CostModel(0.0, 0.0)
 
 
 @given(st.integers(0, 10**9), st.integers(0, 10**7), st.lists(st.integers(1, 512), min_size=2, max_size=9, unique=True))
@@ -62,3 +62,24 @@ def test_tracker_learns_sizes_warm_up_did_not_try():
         tracker.observe(33, 430)
     assert tracker.model.per_row_ns == pytest.approx(10)
     assert tracker.model.fixed_ns == pytest.approx(100)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "per_row", "row_bytes", "worth"),
+    [
+        (7_000, 10_000, 602_112, False),  # 40 us of copying to save 7
+        (70_000, 10_000, 602_112, True),
+        (0, 10_000, 20_000, False),
+        (0, 0, 602_112, True),  # nothing known: single rows alone would never tell
+    ],
+)
+def test_copying_is_worth_it_where_a_call_costs_more(fixed, per_row, row_bytes, worth):
+    assert CostModel(fixed, per_row).worth_copying(row_bytes) is worth
+
+
+def test_tracker_that_saw_one_size_leaves_everything_open():
+    tracker = CostTracker()
+    for _ in range(200):
+        tracker.observe(1, 900_000)
+    assert tracker.model.worth_copying(602_112)
+    assert not tracker.model.worth_sharing(8, 2)

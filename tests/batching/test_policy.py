@@ -75,6 +75,26 @@ def test_rows_are_shared_among_idle_slots_where_rows_cost_more_than_calls(rows, 
     assert decision(rows, slots=slots, cost=cost, max_batch_size=8) == expected
 
 
+IMAGE = {"max_batch_size": 8, "row_bytes": 602_112}
+
+
+@pytest.mark.parametrize(
+    ("rows", "cost", "settings", "expected"),
+    [
+        (5, CostModel(7_000.0, 10_000.0), IMAGE, (1, "copy")),
+        (9, CostModel(7_000.0, 10_000.0), IMAGE, (1, "copy")),
+        (1, CostModel(7_000.0, 10_000.0), IMAGE, (1, "idle")),
+        (5, CostModel(70_000.0, 10_000.0), IMAGE, (5, "idle")),
+        (5, FREE, IMAGE, (5, "idle")),
+        (5, CostModel(0.0, 1.0), {**IMAGE, "row_bytes": 16_384}, (5, "idle")),  # too small to ask
+        (5, CostModel(0.0, 1.0), {**IMAGE, "row_bytes": 0}, (5, "idle")),
+        (4, CostModel(0.0, 1.0), {**IMAGE, "preferred_batch_sizes": (4,)}, (4, "preferred")),  # as configured
+    ],
+)
+def test_large_rows_are_merged_only_where_copying_them_costs_less_than_calls(rows, cost, settings, expected):
+    assert decision(rows, cost=cost, **settings) == expected
+
+
 @pytest.mark.parametrize("limit", [0, 1])
 def test_a_model_that_does_not_merge_never_waits(limit):
     settings = BatchingSettings(max_batch_size=limit, max_queue_delay_us=1000)
@@ -88,6 +108,7 @@ cases = st.integers(1, 128).flatmap(
         max_batch_size=st.just(limit),
         preferred_batch_sizes=st.lists(st.integers(1, limit), max_size=3, unique=True).map(tuple),
         max_queue_delay_us=st.sampled_from([0, 0, 1, 100, 10_000]),
+        row_bytes=st.sampled_from([0, 16, 1 << 20]),
     )
 )
 
@@ -103,6 +124,8 @@ def test_decision_keeps_its_promises(rows, oldest, waited, slots, settings, cost
         assert oldest + waited < result.until_ns <= oldest + delay_ns
         return
     assert 1 <= result.rows <= min(rows, settings.max_batch_size)
+    if result.reason is CloseReason.COPY:
+        assert result.rows == 1
     if result.reason is CloseReason.FULL:
         assert result.rows == settings.max_batch_size
     if result.reason is CloseReason.PREFERRED:
