@@ -17,7 +17,7 @@ from gateway.core.clock import Clock, monotonic_ns
 from gateway.core.deadline import tighten, timeout_ms_ns
 from gateway.core.errors import Code, GatewayError, invalid
 from gateway.core.trace import parse_traceparent
-from gateway.core.types import InferRequest, Outcome, ServableVersion
+from gateway.core.types import InferRequest, InferResponse, Outcome, ServableVersion
 from gateway.protocols import bridge, v1, v2
 from gateway.protocols.compression import accepted_encoding
 from gateway.protocols.status import http_status
@@ -120,7 +120,8 @@ class Exchange:
         except GatewayError as error:
             request = InferRequest(target.model, target.version)
             call = Call(target, request, error)
-        request.protocol = target.kind if target.kind != "v2" else "http"
+        if target.kind != "v2":
+            request.protocol = target.kind
         request.bytes_in = len(body)
         timeline = request.timeline
         timeline.received = received_ns
@@ -191,26 +192,30 @@ class Exchange:
     def answer(self, call: Call, outcome: Outcome) -> HttpAnswer:
         """Encode the outcome and stamp `answered`. An outcome without a form in this protocol becomes an error."""
         request = call.request
-        if call.target.kind == "bridge":
-            status, lines, body = bridge.encode_bridge(request, outcome)
-            answer = HttpAnswer(status, b"".join(b"%b: %b\r\n" % line for line in lines), body)
-        elif isinstance(outcome, GatewayError):
-            answer = self._refusal(request, outcome)
-        else:
-            try:
-                if call.target.kind == "v2":
-                    body, header_length = v2.encode_response(request, outcome, binary=call.binary)
-                else:
-                    body, header_length = v1.encode_predict(request, outcome, row_form=call.row_form), None
+        try:
+            if type(outcome) is not InferResponse or call.target.kind != "v2":
+                answer = self._other_answer(call, outcome)
+            else:
+                body, header_length = v2.encode_response(request, outcome, binary=call.binary)
                 answer = HttpAnswer(200, _head(request, header_length), body)
-            except GatewayError as error:
-                request.replace_outcome(error)
-                answer = self._refusal(request, error)
+        except GatewayError as error:
+            request.replace_outcome(error)
+            answer = self._refusal(request, error)
         request.bytes_out = len(answer.body)
         request.timeline.answered = self._now()
         if call.timing:
             answer.headers += b"server-timing: " + server_timing(request) + b"\r\n"
         return answer
+
+    def _other_answer(self, call: Call, outcome: Outcome) -> HttpAnswer:
+        request = call.request
+        if call.target.kind == "bridge":
+            status, lines, body = bridge.encode_bridge(request, outcome)
+            return HttpAnswer(status, b"".join(b"%b: %b\r\n" % line for line in lines), body)
+        if isinstance(outcome, GatewayError):
+            return self._refusal(request, outcome)
+        body = v1.encode_predict(request, outcome, row_form=call.row_form)
+        return HttpAnswer(200, _head(request, None), body)
 
     def _refusal(self, request: InferRequest, error: GatewayError) -> HttpAnswer:
         head = _head(request, None)
@@ -242,8 +247,7 @@ def _head(request: InferRequest, header_length: int | None) -> bytes:
     if target is None:
         head = b"content-type: application/json\r\n"
     else:
-        key = ("http_head", request.route_reason)
-        head = target.memo.get(key) or _remember(target, key, request.route_reason)
+        head = target.memo.get(request.route_reason) or _remember(target, request.route_reason)
     if header_length is not None:
         head = head.replace(JSON, OCTETS, 1) + b"inference-header-content-length: %d\r\n" % header_length
     if request.request_id:
@@ -251,11 +255,11 @@ def _head(request: InferRequest, header_length: int | None) -> bytes:
     return head
 
 
-def _remember(target: ServableVersion, key: tuple[str, str], reason: str) -> bytes:
+def _remember(target: ServableVersion, reason: str) -> bytes:
     head = b"content-type: application/json\r\nx-gateway-version: %b\r\nx-gateway-route: %b\r\n" % (
         target.version.encode(),
         reason.encode("ascii", "replace"),
     )
     if len(target.memo) < 512:
-        target.memo[key] = head
+        target.memo[reason] = head
     return head

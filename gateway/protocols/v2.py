@@ -27,6 +27,7 @@ from runtimes.base import DTYPES, Array
 
 MAX_NAME = 1024
 MAX_TENSORS = 1024
+_MAX_MEMO = 256
 
 _Name = Annotated[str, msgspec.Meta(max_length=MAX_NAME)]
 _Dim = Annotated[int, msgspec.Meta(ge=0, le=2**62)]
@@ -80,7 +81,7 @@ def decode_request(model: str, version: str, body: bytes, header_length: int | N
         if item.name in inputs:
             raise invalid(f"input '{item.name}' is given more than once ($.inputs[{index}].name)")
         if item.parameters is None:
-            array = array_from_json(item.data, item.datatype, item.shape, item.name, f"$.inputs[{index}].data")
+            array = array_from_json(item.data, item.datatype, item.shape, item.name, index)
         else:
             array, binary_at = _with_parameters(item, index, body, binary_at, model)
         inputs[item.name] = Tensor(item.datatype, array)
@@ -113,8 +114,7 @@ def _with_parameters(item: _Input, index: int, body: bytes, at: int, model: str)
         if key.startswith("shared_memory_"):
             raise invalid(f"input '{item.name}': shared memory is not supported ($.inputs[{index}].parameters.{key})")
     if size is None:
-        where = f"$.inputs[{index}].data"
-        return array_from_json(item.data, item.datatype, item.shape, item.name, where), at
+        return array_from_json(item.data, item.datatype, item.shape, item.name, index), at
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
         raise invalid(f"input '{item.name}': binary_data_size must be a whole number of bytes >= 0")
     if len(item.data):
@@ -206,6 +206,12 @@ def encode_response(request: InferRequest, response: InferResponse, *, binary: b
     memo = {} if target is None else target.memo
     if request.outputs:
         binary = _any_binary(request, binary)
+    outputs = response.outputs
+    if len(outputs) == 1 and not (binary or request.id or response.parameters):
+        ((name, tensor),) = outputs.items()
+        array = tensor.array
+        start = memo.get((name, array.shape, tensor.datatype)) or _single_start(request, memo, name, tensor)
+        return b"".join((start, json_from_array(tensor.datatype, array, name), b"}]}")), None
     parts = [memo.get("v2_prefix") or _prefix(request, memo)]
     if request.id:
         parts.append(b',"id":' + orjson.dumps(request.id))
@@ -223,6 +229,14 @@ def encode_response(request: InferRequest, response: InferResponse, *, binary: b
         separator = b"},"
     parts.append(b"}]}" if response.outputs else b"]}")
     return b"".join(parts), None
+
+
+def _single_start(request: InferRequest, memo: dict[Any, Any], name: str, tensor: Tensor) -> bytes:
+    """All that stands before the data of an only output, kept per shape within bounds."""
+    start = _prefix(request, memo) + b',"outputs":[' + _output_head(memo, name, tensor) + b',"data":'
+    if len(memo) < _MAX_MEMO:
+        memo[name, tensor.array.shape, tensor.datatype] = start
+    return start
 
 
 def _encode_binary(
@@ -275,7 +289,7 @@ def _output_head(memo: dict[Any, Any], name: str, tensor: Tensor) -> bytes:
             tensor.datatype.encode(),
             orjson.dumps(list(shape)),
         )
-        if len(memo) < 256:
+        if len(memo) < _MAX_MEMO:
             memo[key] = head
     return head
 

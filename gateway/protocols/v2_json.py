@@ -50,8 +50,8 @@ _bools = msgspec.json.Decoder(list[bool])
 _strings = msgspec.json.Decoder(list[str])
 
 
-def array_from_json(raw: msgspec.Raw, datatype: str, shape: list[int], name: str, where: str) -> Array:
-    """Read `data` of one input; `where` is its JSON path. Raises INVALID_ARGUMENT naming the input or the path."""
+def array_from_json(raw: msgspec.Raw, datatype: str, shape: list[int], name: str, index: int) -> Array:
+    """Read `data` of one input; the `index`-th. Raises INVALID_ARGUMENT naming the input or the path."""
     if datatype == "FP32" and len(raw) <= _SMALL:
         # A short flat list: 1.1 us for 16 numbers. struct refuses what FP32 cannot hold, where numpy only warns.
         try:
@@ -64,7 +64,7 @@ def array_from_json(raw: msgspec.Raw, datatype: str, shape: list[int], name: str
     try:
         flat = _quick(raw, datatype, reading) if reading is not None else _quick_other(raw, datatype, name)
     except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeWarning, struct.error):
-        flat = _careful(raw, datatype, name, where)
+        flat = _careful(raw, datatype, name, f"$.inputs[{index}].data")
     if datatype in _BOUNDS:
         flat = _narrowed(flat, datatype, name)
     try:
