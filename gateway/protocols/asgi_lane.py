@@ -1,45 +1,101 @@
-"""What the protocol class puts between itself and uvicorn's ASGI cycles. Knows no parser and no uvicorn."""
+"""Uvicorn's part of a connection: ASGI cycles, what is known of them, and where they are queued.
+
+Alone touches attributes of uvicorn's cycles (0.54, pinned). Parsing, limits and the hot path are the subclass's.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from gateway.core.errors import invalid
+from gateway.protocols.http_limits import Lines, Refusal
 
 
-class Busy:
+class _Busy:
     """Stands in for a running cycle while hot answers are due, so that uvicorn queues the next request."""
 
     response_complete = False
+    response_started = True
 
 
-class CycleTransport:
-    """The transport a cycle sees: its `close` may have to wait for a client that is still sending."""
+class _CycleTransport:
+    """The transport a cycle sees: its `close` is the connection's `end`."""
 
-    def __init__(self, write: Callable[[bytes], None], is_closing: Callable[[], bool], close: Callable[[], None]) -> None:
-        self.write = write
-        self.is_closing = is_closing
-        self.close = close
-
-
-class Trailers(list[tuple[bytes, bytes]]):
-    """Takes the place of the header list once the head is complete: trailers are counted and dropped.
-
-    `excess` is called, and must raise, beyond `limit` bytes.
-    """
-
-    def __init__(self, limit: int, excess: Callable[[], None]) -> None:
-        super().__init__()
-        self._left = limit
-        self._excess = excess
-
-    def append(self, item: tuple[bytes, bytes]) -> None:
-        """Count `item`."""
-        self._left -= len(item[0]) + len(item[1]) + 4
-        if self._left < 0:
-            self._excess()
+    def __init__(self, connection: AsgiLane) -> None:
+        self.close = connection.end
+        self.write = connection.transport.write
+        self.is_closing = connection.transport.is_closing
 
 
-class SealedHeaders(dict[bytes, bytes]):
-    """Headers that trailers cannot change (RFC 9110 6.5.1: they must not be merged into the head unasked)."""
+class AsgiLane(HttpToolsProtocol):
+    """A connection's ASGI requests. All state belongs to the event loop."""
 
-    def __setitem__(self, name: bytes, value: bytes) -> None:
-        """Drop what comes after the head."""
+    def __init__(self, **uvicorn: Any) -> None:
+        super().__init__(**uvicorn)
+        self._running: Any = None  # the cycle that was started last
+
+    def begin_cycle(self, lines: Lines, *, keep_alive: bool, expects: bool, hot_due: bool) -> None:
+        """Build the scope uvicorn would have built and start or queue its cycle. Raises Refusal.
+
+        `expects`: 100 Continue is to be sent when the application asks for the body.
+        """
+        url = self.url
+        if not _has_path(url):
+            raise Refusal(invalid("invalid request target"))
+        super().on_message_begin()
+        self.url = url
+        self.headers.extend(lines)
+        self.expect_100_continue = expects
+        self._before = self.cycle
+        if hot_due:
+            self.cycle = _Busy()  # type: ignore[assignment]
+        super().on_headers_complete()
+        self.cycle.transport = _CycleTransport(self)  # type: ignore[assignment]
+        # A client may leave out a body that nobody asked for: what follows would be taken for it.
+        self.cycle.keep_alive = keep_alive and not expects
+
+    def close_behind_last(self) -> None:
+        """Draining: of the answers to what was read, the last one closes."""
+        self.cycle.keep_alive = False
+        before = self._before
+        if before is not None and not before.response_started:
+            before.keep_alive = True
+
+    def cycles_due(self) -> bool:
+        """Tell whether an ASGI answer is still to come."""
+        running = self._running
+        return bool(self.pipeline) or not (running is None or running.response_complete or running.disconnected)
+
+    def withdraw(self, cycle: Any) -> bool:
+        """Take back a request whose body turned out unsound; tell whether its answer has begun."""
+        if not cycle.response_started:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        if self.pipeline and self.pipeline[0][0] is cycle:
+            self.pipeline.popleft()
+        return bool(cycle.response_started)
+
+    def drop_cycles(self) -> None:
+        """The client is gone: tell the running cycle too (uvicorn tells the one that was made last)."""
+        self.pipeline.clear()
+        if self._running is not None:
+            self._running.disconnected = True
+            self._running.message_event.set()
+
+    def end(self) -> None:
+        """Close at an ASGI answer's wish."""
+        self.transport.close()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        self._running = cycle
+        super()._start_asgi_task(cycle, app)
+
+
+def _has_path(url: bytes) -> bool:
+    try:
+        return httptools.parse_url(url).path is not None
+    except httptools.HttpParserInvalidURLError:
+        return False

@@ -39,6 +39,10 @@ class Connection(Protocol):
         """Write every answer that is ready and due."""
         ...
 
+    def is_last(self, call: HotCall) -> bool:
+        """Tell whether nothing that was read waits behind `call`."""
+        ...
+
 
 class HotCall:
     """In a connection's queue until its answer was written; answers leave in the order requests came.
@@ -89,7 +93,7 @@ class HotCall:
         protocol = self.protocol
         if protocol is None:
             return
-        if protocol.door.draining:
+        if protocol.door.draining and protocol.is_last(self):
             self.keep_alive = False
         self.payload = b"".join(
             (

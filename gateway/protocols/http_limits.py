@@ -12,7 +12,7 @@ from gateway.protocols.exchange import Target
 from gateway.protocols.http_settings import HttpSettings
 from gateway.protocols.status import http_status
 
-Headers = Sequence[tuple[bytes, bytes]]
+Lines = Sequence[tuple[bytes, bytes]]
 
 
 class Refusal(Exception):
@@ -24,7 +24,7 @@ class Refusal(Exception):
         self.status = status or http_status(error.code)
 
 
-def check_head(lines: Headers, version: str, settings: HttpSettings) -> None:
+def check_head(lines: Lines, version: str, settings: HttpSettings) -> None:
     """Hold the number and size of header lines and the Host to the rules (RFC 9112 3.2). Raises Refusal."""
     if len(lines) > settings.max_headers:
         raise Refusal(invalid(f"more than {settings.max_headers} headers"), 431)
@@ -37,13 +37,19 @@ def check_head(lines: Headers, version: str, settings: HttpSettings) -> None:
         raise Refusal(invalid("Host header missing"))
 
 
-def check_version(version: str) -> None:
-    """Refuse what is neither HTTP/1.0 nor 1.1."""
+def may_persist(version: str) -> bool:
+    """Tell whether the connection may serve more; 1.0 clients that want that speak 1.1. Raises Refusal for others."""
     if version not in ("1.0", "1.1"):
         raise Refusal(invalid(f"HTTP version {version} is not supported, use 1.1"), 505)
+    return version == "1.1"
 
 
-def check_coding(lines: Headers, version: str) -> None:
+def expects_continue(expectation: bytes, version: str) -> bool:
+    """Tell whether the client waits for 100 Continue (RFC 9110 10.1.1: in HTTP/1.0 it is ignored)."""
+    return expectation.lower() == b"100-continue" and version == "1.1"
+
+
+def check_coding(lines: Lines, version: str) -> None:
     """Accept `Transfer-Encoding: chunked`, once, in HTTP/1.1 (RFC 9112 6.1): all else invites smuggling."""
     values = [value.strip().lower() for name, value in lines if name == b"transfer-encoding"]
     if version != "1.1" or len(values) != 1:
@@ -77,3 +83,36 @@ def body_too_large(limit: int, settings: HttpSettings) -> Refusal:
             f"which may have {settings.max_body_bytes}"
         )
     return Refusal(GatewayError(Code.TOO_LARGE, message))
+
+
+class Trailers(list[tuple[bytes, bytes]]):
+    """Takes the place of the repeated header lines once the head is complete: trailers are counted and dropped.
+
+    True though empty, so that the next request replaces it.
+    """
+
+    def __init__(self, settings: HttpSettings) -> None:
+        super().__init__()
+        self._settings = settings
+        self._left = settings.max_header_bytes
+
+    def __bool__(self) -> bool:
+        return True
+
+    def append(self, item: tuple[bytes, bytes]) -> None:
+        """Count `item`. Raises Refusal beyond the limit of the head."""
+        self._left -= len(item[0]) + len(item[1]) + 4
+        if self._left < 0:
+            raise header_too_large(self._settings)
+
+
+class SealedHeaders(dict[bytes, bytes]):
+    """Headers that trailers cannot change (RFC 9110 6.5.1: they must not be merged into the head unasked)."""
+
+    def __init__(self, headers: dict[bytes, bytes], trailers: Trailers) -> None:
+        super().__init__(headers)
+        self._trailers = trailers
+
+    def __setitem__(self, name: bytes, value: bytes) -> None:
+        """Count a trailer."""
+        self._trailers.append((name, value))
