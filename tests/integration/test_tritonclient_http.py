@@ -8,6 +8,7 @@ import zlib
 import numpy as np
 import pytest
 import tritonclient.http as httpclient
+import tritonclient.http.aio as aioclient
 from tritonclient.utils import InferenceServerException
 
 pytestmark = [
@@ -90,19 +91,22 @@ def test_async_infer_answers_each_its_own(extra):
 
 
 def test_a_client_that_waits_too_short_gives_up(extra):
-    with httpclient.InferenceServerClient(extra.http, network_timeout=0.02) as client:
-        with pytest.raises((TimeoutError, InferenceServerException)):
-            client.infer("slow", [_input(np.ones((1, 4), np.float32))])
+    with (
+        httpclient.InferenceServerClient(extra.http, network_timeout=0.02) as client,
+        pytest.raises((TimeoutError, InferenceServerException)),
+    ):
+        client.infer("slow", [_input(np.ones((1, 4), np.float32))])
 
 
-async def test_bodies_made_apart_are_understood_and_answers_parsed_apart(client, extra):
-    body, json_size = client.module.InferenceServerClient.generate_request_body([_input(ROWS)])
+@pytest.mark.parametrize("module", [httpclient, aioclient])
+def test_bodies_made_apart_are_understood_and_answers_parsed_apart(module, extra):
+    body, json_size = module.InferenceServerClient.generate_request_body([_input(ROWS)])
     headers = {} if json_size is None else {"Inference-Header-Content-Length": str(json_size)}
     request = urllib.request.Request(f"http://{extra.http}/v2/models/identity_fp32/infer", body, headers)
     with urllib.request.urlopen(request) as answer:
         header_length = answer.headers["Inference-Header-Content-Length"]
         raw = answer.read()
-    result = client.module.InferenceServerClient.parse_response_body(
+    result = module.InferenceServerClient.parse_response_body(
         raw, header_length=None if header_length is None else int(header_length)
     )
     np.testing.assert_array_equal(result.as_numpy("OUTPUT0"), ROWS)
