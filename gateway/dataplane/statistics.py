@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from gateway.core.clock import NS_PER_MS, Clock, monotonic_ns
 from gateway.core.errors import Code
@@ -89,10 +90,10 @@ class Statistics:
         totals.success_count += count
         totals.executed_count += count
         totals.rows += group.rows
-        totals.success_ns += int((answered - received).sum())
-        totals.queue_ns += int(np.where(queued > 0, start - queued, 0).sum())
-        totals.infer_ns += int((end - start).sum())
-        totals.output_ns += int((answered - end).sum())
+        totals.success_ns += _total(received, answered)
+        totals.queue_ns += _total(queued, start)
+        totals.infer_ns += _total(start, end)
+        totals.output_ns += _total(end, answered)
         totals.last_ns = max(totals.last_ns, int(received.max()))
 
     def observe_batch(self, batch: BatchRecord) -> None:
@@ -159,6 +160,11 @@ class Statistics:
         )
 
 
+def _total(begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> int:
+    """Sum of the durations whose both ends were reached (an answer nobody was left to read has no `answered`)."""
+    return int(np.where((begins > 0) & (ends > 0), ends - begins, 0).sum())
+
+
 def _add(totals: VersionStatistics, record: RequestRecord) -> None:
     times = record.timeline
     # A request whose client left has no `answered`: its failure counts with no duration.
@@ -181,7 +187,7 @@ def _add(totals: VersionStatistics, record: RequestRecord) -> None:
     totals.rows += record.rows
     totals.queue_ns += times.execute_start - (times.queued or times.execute_start)
     totals.infer_ns += times.execute_end - times.execute_start
-    totals.output_ns += times.answered - times.execute_end
+    totals.output_ns += max(times.answered - times.execute_end, 0)
 
 
 def _batch_message(rows: int, size: BatchSizeStatistics) -> service_pb2.InferBatchStatistics:
