@@ -78,6 +78,7 @@ async def _serve(settings: Settings, sockets: tuple[socket.socket, socket.socket
     await asyncio.wait({starting})
     waiting.cancel()
     await worker.stop()
+    _log.info("stopped; inference requests: %s", worker.totals())
     await admin.stop(1.0)
     return code
 

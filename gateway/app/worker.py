@@ -94,6 +94,14 @@ class Worker:
             body_bytes_in_flight=lambda: self.service.byte_budget.used,
         )
 
+    def totals(self) -> str:
+        """How all inference requests ended so far: `grpc OK=7 http DEADLINE=1 http OK=12`; "none" without any."""
+        counts: dict[str, int] = {}
+        for (*_, protocol), series in self.metrics.measures().requests.items():
+            for code, count in series.codes.items():
+                counts[f"{protocol} {code}"] = counts.get(f"{protocol} {code}", 0) + count
+        return " ".join(f"{key}={count}" for key, count in sorted(counts.items())) or "none"
+
     def _queue_rows(self) -> list[tuple[str, str, int]]:
         stacks = [(v.model, v.version, v.stack) for v in self.models.ready()]
         return [(m, v, stack.batcher.queued_rows) for m, v, stack in stacks if isinstance(stack, VersionStack)]

@@ -39,6 +39,7 @@ class AioTransport:
         self._credentials = credentials
         self._server: grpc.aio.Server | None = None
         self._stopping = asyncio.Event()
+        self._streams: set[InferStream] = set()
 
     async def start(self, address: str) -> int:
         """Listen on `host:port` or `unix:path` and return the bound port; raise OSError where that fails."""
@@ -58,8 +59,13 @@ class AioTransport:
         return int(port)
 
     async def stop(self, grace_s: float) -> None:
-        """Refuse new calls (GOAWAY), let calls in flight finish within `grace_s`, then cancel them."""
+        """Refuse new calls (GOAWAY), let calls in flight finish within `grace_s`, then cancel them.
+
+        Streams end when what was read of them is answered: a busy one would else last until it is cancelled.
+        """
         self._stopping.set()
+        for stream in self._streams:
+            stream.drain()
         if self._server is not None:
             await self._server.stop(grace_s)
 
@@ -80,6 +86,9 @@ class AioTransport:
     async def _stream_infer(self, messages: AsyncIterator[bytes], context: Any) -> AsyncIterator[Any]:
         stream = InferStream(self._calls, context.invocation_metadata(), context.time_remaining())
         answers = stream.answers(messages)
+        self._streams.add(stream)
+        if self._stopping.is_set():
+            stream.drain()
         try:
             async for answer in answers:
                 yield answer
@@ -87,6 +96,7 @@ class AioTransport:
             failure = stream_error(error)
             await _abort(context, failure, error_trailers(failure))
         finally:
+            self._streams.discard(stream)
             await answers.aclose()  # type: ignore[attr-defined]
 
     async def _watch(self, message: Any, _context: Any) -> AsyncIterator[Any]:

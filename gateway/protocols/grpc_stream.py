@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from typing import Any
 
-from gateway.core.errors import GatewayError
+from gateway.core.errors import Code, GatewayError
 from gateway.core.oip import service_pb2
 from gateway.core.types import InferRequest, InferResponse, Outcome
 from gateway.protocols.grpc_calls import GivenMetadata, InferCalls, as_gateway_error
@@ -55,6 +55,13 @@ class InferStream:
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._reading = True
+        self._draining = False
+
+    def drain(self) -> None:
+        """Begin nothing new; what was begun is answered, then the stream ends with UNAVAILABLE."""
+        self._draining = True
+        self._reading = False
+        self._news.set()
 
     async def answers(self, messages: AsyncIterator[bytes]) -> AsyncIterator[Any]:
         """Yield ModelStreamInferResponses until all requests are answered; raises StreamFailed in strict mode."""
@@ -70,6 +77,8 @@ class InferStream:
                     if not turn.done:
                         break
                     self._finish(self._turns.popleft())
+            if self._draining and not reader.done():
+                raise StreamFailed(GatewayError(Code.NOT_READY, "the server is shutting down", retry_after_s=1))
             await reader
         finally:
             reader.cancel()
@@ -79,6 +88,8 @@ class InferStream:
     async def _read(self, messages: AsyncIterator[bytes]) -> None:
         try:
             async for raw in messages:
+                if self._draining:
+                    await asyncio.Event().wait()  # until `answers` ends the stream
                 self._start(raw)
                 while len(self._turns) >= MAX_PENDING:
                     self._room.clear()
