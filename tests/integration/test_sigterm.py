@@ -172,8 +172,11 @@ def repository(tmp_path_factory):
     return root
 
 
+DOORS = [("--hot-path",), ("--no-hot-path",), ("--grpc-transport", "native")]
+
+
 async def sigterm_round(start_gateway, repository, number):
-    gateway = start_gateway(repository)
+    gateway = start_gateway(repository, *DOORS[number % 3])
     load = Load(gateway, stop_after=200 + 37 * number)
     await load.run()
     code = await asyncio.to_thread(gateway.process.wait, WAIT_S)
