@@ -24,7 +24,7 @@ _SAFE = "".join(chr(code) for code in range(0x20, 0x7F) if chr(code) != "%")
 _LOG = logging.getLogger(__name__)
 
 
-def decode_bridge(headers: Mapping[bytes, bytes], body: bytes, now_ns: int) -> InferRequest:
+def decode_bridge(headers: Mapping[bytes, bytes], body: bytes | bytearray, now_ns: int) -> InferRequest:
     """Read a ModelInfer that came as plain protobuf over HTTP/1.1, as Envoy's grpc_http1_reverse_bridge sends it.
 
     Of the headers (lower-case names) it reads what is gRPC's own: `content-type`, `grpc-encoding`, `grpc-timeout`.

@@ -44,6 +44,9 @@ _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 _MAX_CACHED_PATHS = 1024
 
 
+Body = bytes | bytearray | memoryview
+
+
 class Target(msgspec.Struct, frozen=True):
     """What a path means: `kind` is v2, v1 or bridge; `label` only in v1."""
 
@@ -110,7 +113,7 @@ class Exchange:
         self._paths[url] = target
         return target
 
-    def begin(self, target: Target, headers: Mapping[bytes, bytes], body: bytes, received_ns: int) -> Call:
+    def begin(self, target: Target, headers: Mapping[bytes, bytes], body: Body, received_ns: int) -> Call:
         """Decode; never raises: a refusal is in `error`. Header names are lower case."""
         try:
             call = self._decode(target, headers, body, received_ns)
@@ -135,7 +138,7 @@ class Exchange:
         else:
             self._service.refuse(call.request, call.error)
 
-    def _decode(self, target: Target, headers: Mapping[bytes, bytes], body: bytes, received_ns: int) -> Call:
+    def _decode(self, target: Target, headers: Mapping[bytes, bytes], body: Body, received_ns: int) -> Call:
         if target.kind == "v2":
             length = headers.get(b"inference-header-content-length")
             if length is None:
@@ -153,9 +156,10 @@ class Exchange:
             request, row_form = v1.decode_predict(servable, body)
             request.version = target.version
             return Call(target, request, row_form=row_form)
-        return Call(target, bridge.decode_bridge(headers, body, received_ns))
+        message = bytes(body) if isinstance(body, memoryview) else body
+        return Call(target, bridge.decode_bridge(headers, message, received_ns))
 
-    def _decode_binary(self, target: Target, length: bytes, body: bytes, received_ns: int) -> v2.Decoded:
+    def _decode_binary(self, target: Target, length: bytes, body: Body, received_ns: int) -> v2.Decoded:
         if not (length.isdigit() and len(length) < 20):
             raise invalid("header 'Inference-Header-Content-Length' must be a whole number of bytes >= 0")
         self._check_json_size(int(length))

@@ -17,7 +17,7 @@ import httptools
 
 from gateway.core.clock import monotonic_ns
 from gateway.core.errors import Code, GatewayError, invalid
-from gateway.protocols.asgi_lane import AsgiLane
+from gateway.protocols.body_lane import BodyLane
 from gateway.protocols.exchange import Target
 from gateway.protocols.hot_call import HotCall
 from gateway.protocols.http_door import HttpDoor
@@ -42,15 +42,13 @@ _LINGER_S = 2
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class GatewayProtocol(AsgiLane):
+class GatewayProtocol(BodyLane):
     """One HTTP/1.1 connection. All state belongs to the event loop."""
 
     def __init__(self, door: HttpDoor, **uvicorn: Any) -> None:
-        super().__init__(**uvicorn)
-        self.door = door
+        super().__init__(door, **uvicorn)
         self.pending: deque[HotCall] = deque()  # hot answers due, oldest first
         self.phase, self.since_s = HEAD, door.tick  # and when the phase began
-        self.received = 0  # body bytes of the current request
         self._header_map: dict[bytes, bytes] = {}
         self._repeated: list[tuple[bytes, bytes]] = []  # headers given more than once, after the first
         self._head_bytes = 0  # of the head now coming in
@@ -58,9 +56,6 @@ class GatewayProtocol(AsgiLane):
         self._barren = self._barren_at = 0  # chunked: bytes since body bytes came; how many had come then
         self._refusal: Refusal | None = None  # held back until earlier ASGI answers are out
         self._target: Target | None = None
-        self._body: bytes | bytearray = b""
-        self._taken = 0
-        self._chunked = False
         self._keep_alive = True
         self._begun_ns = 0
         self._body_limit = 0
@@ -78,7 +73,7 @@ class GatewayProtocol(AsgiLane):
         """Cancel what the client no longer waits for. A half-closed connection counts as gone (as in nginx)."""
         while self.pending:
             self.pending.popleft().abandon()
-        self._give_back()
+        self.drop_body()
         self.drop_cycles()
         super().connection_lost(exc)
 
@@ -88,6 +83,10 @@ class GatewayProtocol(AsgiLane):
             return
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
+        if self._large is not None:
+            data = self.fill_large(self._large, data)
+            if not data or not self._keep_alive:
+                return
         self._segment = len(data)
         try:
             self.parser.feed_data(data)
@@ -238,7 +237,7 @@ class GatewayProtocol(AsgiLane):
         else:
             self._target = target
             if length:
-                self._take(length)
+                self.expect_body(length, headers.get(b"inference-header-content-length"))
             if expects:
                 self.transport.write(_CONTINUE)
         if self._chunked:
@@ -255,14 +254,7 @@ class GatewayProtocol(AsgiLane):
         if self._target is None:
             super().on_body(body)
             return
-        if self._chunked:
-            self._take(len(body))
-        if not self._body:
-            self._body = body  # the whole body in one read: no copy
-        else:
-            if not isinstance(self._body, bytearray):
-                self._body = bytearray(self._body)
-            self._body += body
+        self.collect(body)
 
     def on_message_complete(self) -> None:
         """Hand a hot request inward; its answer comes by `HotCall.done`, maybe before this returns."""
@@ -272,11 +264,9 @@ class GatewayProtocol(AsgiLane):
         if target is None:
             super().on_message_complete()
             return
-        body = self._body
-        self._body = b""
         self._target = None
         exchange = self.door.exchange
-        call = exchange.begin(target, self._header_map, body, self._begun_ns)  # type: ignore[arg-type]
+        call = exchange.begin(target, self._header_map, self.take_body(), self._begun_ns)
         hot = HotCall(self, call, self._keep_alive, self._taken)
         self._taken = 0
         self.pending.append(hot)
@@ -326,8 +316,7 @@ class GatewayProtocol(AsgiLane):
         begun = self.cycle if self.phase == BODY and self._target is None else None
         self.phase = LINGER
         self._target = None
-        self._body = b""
-        self._give_back()
+        self.drop_body()
         self.flow.resume_reading()
         if begun is not None and self.withdraw(begun):
             self._close_after_answer()  # this request has its answer already, and no request has two
@@ -370,16 +359,6 @@ class GatewayProtocol(AsgiLane):
             and not self.pipeline
             and (self.cycle is None or self.cycle.response_complete)
         )
-
-    def _take(self, count: int) -> None:
-        if not self.door.budget.take(count):
-            raise Refusal(GatewayError(Code.OVERLOADED, "too many request bytes in flight", retry_after_s=1))
-        self._taken += count
-
-    def _give_back(self) -> None:
-        if self._taken:
-            self.door.budget.give(self._taken)
-            self._taken = 0
 
     def _fall_through(self, headers: dict[bytes, bytes], expects: bool) -> None:
         """Go uvicorn's way, behind the answers that are due."""

@@ -65,7 +65,7 @@ class Decoded(msgspec.Struct, gc=False):
     binary: bool = False
 
 
-def decode_request(model: str, version: str, body: bytes, header_length: int | None, now_ns: int) -> Decoded:
+def decode_request(model: str, version: str, body: tensors.Buffer, header_length: int | None, now_ns: int) -> Decoded:
     """Decode a V2 body; `header_length` is Inference-Header-Content-Length, None where the body is all JSON.
 
     Numeric tensors of the binary form are read-only views of `body`. `now_ns` bases the parameter `timeout`.
@@ -75,7 +75,7 @@ def decode_request(model: str, version: str, body: bytes, header_length: int | N
     binary_at = size if header_length is None else header_length
     if not 0 < binary_at <= size:
         raise invalid(f"Inference-Header-Content-Length {binary_at} is not between 1 and the body's {len(body)} bytes")
-    parsed = _parse(body if binary_at == size else body[:binary_at])
+    parsed = _parse(body if binary_at == size and not isinstance(body, memoryview) else bytes(body[:binary_at]))
     inputs: dict[str, Tensor] = {}
     for index, item in enumerate(parsed.inputs):
         if item.name in inputs:
@@ -95,7 +95,7 @@ def decode_request(model: str, version: str, body: bytes, header_length: int | N
     return Decoded(request, _parameters(request, parsed.parameters, now_ns))
 
 
-def _parse(text: bytes) -> _Body:
+def _parse(text: bytes | bytearray) -> _Body:
     if len(text) >= SHALLOW:
         check_depth(text)
     try:
@@ -107,7 +107,7 @@ def _parse(text: bytes) -> _Body:
         raise invalid(f"failed to parse the request JSON buffer: {reason[:200]}") from None
 
 
-def _with_parameters(item: _Input, index: int, body: bytes, at: int, model: str) -> tuple[Array, int]:
+def _with_parameters(item: _Input, index: int, body: tensors.Buffer, at: int, model: str) -> tuple[Array, int]:
     parameters = item.parameters or {}
     size = parameters.get("binary_data_size")
     for key in parameters:
@@ -163,7 +163,7 @@ def _parameters(request: InferRequest, parameters: dict[str, Any], now_ns: int) 
     return binary
 
 
-def decode_raw(servable: ServableVersion, version: str, body: bytes) -> Decoded:
+def decode_raw(servable: ServableVersion, version: str, body: tensors.Buffer) -> Decoded:
     """Decode a raw binary request (header length 0): the whole body is the only input, batch 1, outputs binary.
 
     Raises INVALID_ARGUMENT where the model has several inputs or more than one variable dimension.
@@ -177,7 +177,7 @@ def decode_raw(servable: ServableVersion, version: str, body: bytes) -> Decoded:
         shape = [1 if dim == -1 else dim for dim in shape]
         if any(dim != 1 for dim in shape):
             raise invalid(f"raw binary request: BYTES input '{spec.name}' must have shape [1]")
-        part = len(body).to_bytes(4, "little") + body
+        part = len(body).to_bytes(4, "little") + bytes(body)
         array = tensors.array_from_raw("BYTES", shape, part, spec.name, servable.model)
     else:
         array = tensors.array_from_raw(spec.datatype, _filled(shape, spec, len(body)), body, spec.name, servable.model)

@@ -193,7 +193,7 @@ def _special(value: float) -> bytes:
     return b'"NaN"' if math.isnan(value) else b'"Infinity"' if value > 0 else b'"-Infinity"'
 
 
-def check_depth(body: bytes) -> None:
+def check_depth(body: bytes | bytearray) -> None:
     """Raise INVALID_ARGUMENT where a JSON body nests deeper than MAX_DEPTH. Most cost nothing."""
     if body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
         return
@@ -206,7 +206,7 @@ def check_depth(body: bytes) -> None:
         raise invalid(f"the JSON body is nested deeper than {MAX_DEPTH} levels")
 
 
-def _exact_depth(body: bytes) -> int:
+def _exact_depth(body: bytes | bytearray) -> int:
     depth = deepest = 0
     quoted = escaped = False
     for code in body:

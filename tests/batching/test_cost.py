@@ -67,9 +67,9 @@ def test_tracker_learns_sizes_warm_up_did_not_try():
 @pytest.mark.parametrize(
     ("fixed", "per_row", "row_bytes", "worth"),
     [
-        (7_000, 10_000, 602_112, False),  # 40 us of copying to save 7
-        (70_000, 10_000, 602_112, True),
-        (0, 10_000, 20_000, False),
+        (7_000, 10_000, 602_112, True),  # 40 us of copying to save 97
+        (7_000, 10_000, 2_408_448, False),  # 160 us of copying
+        (120_000, 10_000, 2_408_448, True),
         (0, 0, 602_112, True),  # nothing known: single rows alone would never tell
     ],
 )

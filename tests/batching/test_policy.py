@@ -75,7 +75,7 @@ def test_rows_are_shared_among_idle_slots_where_rows_cost_more_than_calls(rows, 
     assert decision(rows, slots=slots, cost=cost, max_batch_size=8) == expected
 
 
-IMAGE = {"max_batch_size": 8, "row_bytes": 602_112}
+IMAGE = {"max_batch_size": 8, "row_bytes": 2_408_448}
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ IMAGE = {"max_batch_size": 8, "row_bytes": 602_112}
         (5, CostModel(7_000.0, 10_000.0), IMAGE, (1, "copy")),
         (9, CostModel(7_000.0, 10_000.0), IMAGE, (1, "copy")),
         (1, CostModel(7_000.0, 10_000.0), IMAGE, (1, "idle")),
-        (5, CostModel(70_000.0, 10_000.0), IMAGE, (5, "idle")),
+        (5, CostModel(120_000.0, 10_000.0), IMAGE, (5, "idle")),
         (5, FREE, IMAGE, (5, "idle")),
         (5, CostModel(0.0, 1.0), {**IMAGE, "row_bytes": 16_384}, (5, "idle")),  # too small to ask
         (5, CostModel(0.0, 1.0), {**IMAGE, "row_bytes": 0}, (5, "idle")),

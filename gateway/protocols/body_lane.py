@@ -1,0 +1,109 @@
+"""How the body of a hot request is collected: counted before it is kept, a large one copied to where it is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httptools
+import numpy as np
+
+from gateway.core.errors import Code, GatewayError
+from gateway.protocols.asgi_lane import AsgiLane
+from gateway.protocols.http_door import HttpDoor
+from gateway.protocols.http_limits import Refusal
+
+LARGE_BYTES = 64 << 10
+_ALIGNMENT = 64  # bytes; an unaligned tensor is copied once more by ONNX Runtime
+
+
+class LargeBody:
+    """A body of known length, filled in place; the byte at `align_at` (where its tensors begin) is aligned."""
+
+    __slots__ = ("_filled", "view")
+
+    def __init__(self, length: int, align_at: int) -> None:
+        memory = np.empty(length + _ALIGNMENT, np.uint8)
+        start = -(memory.ctypes.data + align_at) % _ALIGNMENT
+        self.view = memoryview(memory)[start : start + length]  # type: ignore[arg-type]
+        self._filled = 0
+
+    def fill(self, data: bytes) -> int:
+        """Copy what belongs to the body; returns how many bytes of `data` that was."""
+        count = min(len(data), len(self.view) - self._filled)
+        self.view[self._filled : self._filled + count] = data if count == len(data) else data[:count]
+        self._filled += count
+        return count
+
+    @property
+    def full(self) -> bool:
+        """Whether all of it is there."""
+        return self._filled == len(self.view)
+
+
+class BodyLane(AsgiLane):
+    """A connection's body bytes and what they have taken of the process's budget."""
+
+    def __init__(self, door: HttpDoor, **uvicorn: Any) -> None:
+        super().__init__(**uvicorn)
+        self.door = door
+        self.received = 0  # body bytes of the current request
+        self._body: bytes | bytearray = b""
+        self._large: LargeBody | None = None
+        self._taken = 0
+        self._chunked = False
+
+    def expect_body(self, length: int, tensors_at: bytes | None) -> None:
+        """Prepare for a body of `length` bytes; `tensors_at` is its Inference-Header-Content-Length. Raises Refusal."""
+        self._take(length)
+        if length >= LARGE_BYTES and tensors_at is not None and tensors_at.isdigit() and int(tensors_at) > 0:
+            self._large = LargeBody(length, int(tensors_at))
+
+    def collect(self, body: bytes) -> None:
+        """Keep a part of the body. Raises Refusal where the budget is passed."""
+        if self._large is not None:
+            self._large.fill(body)
+            return
+        if self._chunked:
+            self._take(len(body))
+        if not self._body:
+            self._body = body  # the whole body in one read: no copy
+        else:
+            if not isinstance(self._body, bytearray):
+                self._body = bytearray(self._body)
+            self._body += body
+
+    def fill_large(self, large: LargeBody, data: bytes) -> bytes:
+        """Take a segment past the parser, which would copy it once more; returns what follows the body.
+
+        When the body is complete the message is, and a fresh parser reads on.
+        """
+        used = large.fill(data)
+        self.received += used
+        if not large.full:
+            return b""
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets it
+        self.on_message_complete()
+        return data[used:]
+
+    def take_body(self) -> bytes | bytearray | memoryview:
+        """Hand the collected body over."""
+        large, body = self._large, self._body
+        if large is not None:
+            self._large = None
+            return large.view
+        self._body = b""
+        return body
+
+    def drop_body(self) -> None:
+        """Forget what was collected and return its bytes to the budget."""
+        self._body = b""
+        self._large = None
+        if self._taken:
+            self.door.budget.give(self._taken)
+            self._taken = 0
+
+    def _take(self, count: int) -> None:
+        if not self.door.budget.take(count):
+            raise Refusal(GatewayError(Code.OVERLOADED, "too many request bytes in flight", retry_after_s=1))
+        self._taken += count
