@@ -26,7 +26,7 @@ from gateway.protocols.http_settings import HttpSettings
 from gateway.routing.router import Router, RouteTable
 from runtimes import open_runtime
 
-WAIT_S = 20  # a hang fails here, with a stack that names the await
+WAIT_S = 10  # a hang fails here, with a stack that names the await
 INFER = "/v2/models/echo/infer"
 
 
@@ -201,6 +201,10 @@ class Served:
     def connections(self):
         return self.server.server_state.connections
 
+    def seen(self, **expected):
+        """Whether a connection has these attributes."""
+        return any(all(getattr(c, k) == v for k, v in expected.items()) for c in self.connections)
+
     def later(self, seconds):
         """Let `seconds` pass for the sweep."""
         for _ in range(seconds):
@@ -211,7 +215,7 @@ class Served:
     async def until(self, condition):
         """Turn the loop until something is true."""
         async with asyncio.timeout(WAIT_S):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 what is waited for has no event
                 await asyncio.sleep(0)
 
     async def stop(self):
@@ -285,9 +289,9 @@ async def client(served):
     return await served.connect()
 
 
-def document(*values, model_id="", **parameters):
+def document(*values, model_id="", width=4, **parameters):
     values = values or (1, 2, 3, 4)
-    tensor = {"name": "INPUT0", "shape": [len(values) // 4, 4], "datatype": "FP32", "data": list(values)}
+    tensor = {"name": "INPUT0", "shape": [len(values) // width, width], "datatype": "FP32", "data": list(values)}
     body = {"inputs": [tensor]}
     if model_id:
         body["id"] = model_id
