@@ -11,7 +11,7 @@ import numpy as np
 from gateway.app.worker import Worker
 from gateway.config import Settings
 from gateway.models.version import LoadedVersion
-from runtimes.base import TensorSpec
+from runtimes.base import Array, TensorSpec
 
 
 def banner(settings: Settings, worker: Worker, http_port: int, admin_port: int) -> str:
@@ -61,6 +61,10 @@ def _shape(spec: TensorSpec) -> list[int]:
     return [1 if dim == -1 else dim for dim in spec.shape]
 
 
+def _zeros(spec: TensorSpec) -> Array:
+    return np.zeros(_shape(spec), bool if spec.datatype == "BOOL" else int)
+
+
 def _python() -> str:
     """This interpreter, as short as it can be pasted: tritonclient is installed beside it."""
     here, executable = Path.cwd(), Path(sys.executable)
@@ -72,11 +76,11 @@ def _samples(version: LoadedVersion, base: str, grpc_address: str) -> list[str]:
     model = version.model
     body = {
         "inputs": [
-            {"name": s.name, "shape": _shape(s), "datatype": s.datatype, "data": [0] * int(np.prod(_shape(s)))}
+            {"name": s.name, "shape": _shape(s), "datatype": s.datatype, "data": _zeros(s).ravel().tolist()}
             for s in inputs
         ]
     }
-    v1 = {"inputs": {s.name: np.zeros(_shape(s), int).tolist() for s in inputs}}
+    v1 = {"inputs": {s.name: _zeros(s).tolist() for s in inputs}}
     call = ", ".join(f"x{i}" for i in range(len(inputs)))
     build = "; ".join(
         f"x{i} = g.InferInput('{s.name}', {_shape(s)}, '{s.datatype}')"
