@@ -24,6 +24,8 @@ from gateway.telemetry.collector import Gauges
 from gateway.telemetry.metrics import MetricsSink
 from runtimes import open_runtime
 
+_GATHER_S = 0.05
+
 
 class Worker:
     """Loads models and serves them over HTTP and gRPC on one event loop.
@@ -47,7 +49,7 @@ class Worker:
             self._build,
             settings.models,
         )
-        self.models.on_change = self._publish
+        self.models.on_change = self._publish_soon
         self.service = InferenceService(
             self.router, self.models, settings.admission, [self.metrics], required_models=settings.required_models
         )
@@ -59,6 +61,7 @@ class Worker:
         self._http = GatewayServer(app, door=self.http_door, backlog=settings.http.backlog)
         self._grpc = GrpcDoor(self.service, settings.grpc)
         self.grpc_port = 0
+        self._publishing: asyncio.TimerHandle | None = None
         self._named = asyncio.Event()  # the repository was read: names are known
 
     async def start(self) -> None:
@@ -70,6 +73,7 @@ class Worker:
         await self._http.start([self._http_socket])
         self.grpc_port = await self._grpc.start()
         await loading
+        self._publish()
         self.service.started = True
         # What is loaded now lives as long as the process: keep the collector from walking it again and again.
         gc.collect()
@@ -112,8 +116,19 @@ class Worker:
     def _build(self, loaded: LoadedVersion) -> VersionStack:
         return VersionStack(loaded, on_batch=(self.service.statistics_of.observe_batch, self.metrics.observe_batch))
 
+    def _publish_soon(self) -> None:
+        """While the first models load, gather changes: a table of 1,000 models takes milliseconds to make, so one
+        for each of 2,000 changes would stop the loop for seconds. Afterwards every change counts at once."""
+        if self.service.started or not self._named.is_set():
+            self._publish()
+        elif self._publishing is None:
+            self._publishing = asyncio.get_running_loop().call_later(_GATHER_S, self._publish)
+
     def _publish(self) -> None:
         """Make the route table of what is READY now; one reference is swapped."""
+        if self._publishing is not None:
+            self._publishing.cancel()
+            self._publishing = None
         known: dict[str, dict[str, str]] = {}
         for entry in self.models.index():
             versions = known.setdefault(entry.name, {})

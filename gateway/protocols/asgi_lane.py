@@ -64,6 +64,11 @@ class AsgiLane(HttpToolsProtocol):
         if before is not None and not before.response_started:
             before.keep_alive = True
 
+    def close_with_cycle(self) -> None:
+        """Draining began while a request came in: its answer closes."""
+        if self.cycle is not None and not self.cycle.response_started:
+            self.cycle.keep_alive = False
+
     def cycles_due(self) -> bool:
         """Tell whether an ASGI answer is still to come."""
         running = self._running

@@ -138,6 +138,16 @@ class Exchange:
         else:
             self._service.refuse(call.request, call.error)
 
+    def refused(self, target: Target | None, error: GatewayError, received_ns: int) -> None:
+        """Record a refusal of bytes that never became a request (too large, too slow, no budget, no HTTP)."""
+        request = InferRequest("") if target is None else InferRequest(target.model, target.version)
+        if target is not None and target.kind != "v2":
+            request.protocol = target.kind
+        request.timeline.received = received_ns
+        request.timeline.answered = self._now()
+        self._service.refuse(request, error)
+        request.finish()
+
     def _decode(self, target: Target, headers: Mapping[bytes, bytes], body: Body, received_ns: int) -> Call:
         if target.kind == "v2":
             length = headers.get(b"inference-header-content-length")

@@ -36,8 +36,7 @@ from gateway.protocols.http_limits import (
 
 _log = logging.getLogger("gateway.http")
 
-# Phases of a connection, for the sweep.
-IDLE, HEAD, BODY, LINGER = range(4)
+IDLE, HEAD, BODY, LINGER = range(4)  # phases of a connection
 _LINGER_S = 2
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -132,8 +131,9 @@ class GatewayProtocol(BodyLane):
     def shutdown(self) -> None:
         """Begin to close: what was read is answered first."""
         if self.pending or self.phase >= BODY or (self.phase == HEAD and self._head_bytes):
-            return  # the door is draining, so the next answer closes; the sweep and the drain bound the wait
-        super().shutdown()
+            self.close_with_cycle()  # the door is draining: so do hot answers; sweep and drain bound the wait
+        else:
+            super().shutdown()
 
     def pause_writing(self) -> None:
         """The client reads slower than it asks: take no more from it."""
@@ -314,6 +314,7 @@ class GatewayProtocol(BodyLane):
         if self.phase == LINGER:
             return
         begun = self.cycle if self.phase == BODY and self._target is None else None
+        self.door.exchange.refused(self._target, refusal.error, self._begun_ns or monotonic_ns())
         self.phase = LINGER
         self._target = None
         self.drop_body()

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 import gateway
 from gateway.core.errors import GatewayError
@@ -42,6 +43,7 @@ def http_app(service: HttpService, exchange: Exchange, settings: HttpSettings, *
     _document_inference(app)
     app.add_exception_handler(GatewayError, _on_gateway_error)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientDisconnect, _on_client_gone)
     app.add_exception_handler(Exception, _on_bug)
     return app
 
@@ -120,6 +122,10 @@ async def _on_http_error(_: Request, error: Any) -> Response:
     if allow is not None:
         response.headers["allow"] = f"{allow}, HEAD" if allow == "GET" else allow
     return response
+
+
+async def _on_client_gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=499)  # nobody reads it; unhandled, each would be a traceback in the log
 
 
 async def _on_bug(_: Request, __: Exception) -> Response:

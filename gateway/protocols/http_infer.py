@@ -48,7 +48,7 @@ class InferEndpoint:
     async def __call__(self, target: Target, scope: Scope, receive: Receive, send: Send) -> None:
         """Read the body, serve, answer. The request is completed and finished whatever happens."""
         received_ns = self._now()
-        headers: Headers = dict(scope["headers"])
+        headers: Headers = dict(reversed(scope["headers"]))  # the first of a repeated one counts
         body = _Body(self._budget)
         try:
             try:
@@ -58,6 +58,7 @@ class InferEndpoint:
                 return
             except GatewayError as error:
                 # The rest of the body may still be on its way, so the connection cannot be used again.
+                self._exchange.refused(target, error, received_ns)
                 await _send(send, _refusal(error), close=True)
                 return
             await self._serve(self._exchange.begin(target, headers, raw, received_ns), receive, send)
@@ -152,6 +153,7 @@ class _Body:
 
 
 def _length(announced: bytes) -> int:
+    announced = announced.strip()
     if not announced.isdigit() or len(announced) > 18:
         raise invalid("header 'Content-Length' must be a whole number of bytes")
     return int(announced)
