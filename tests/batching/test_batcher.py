@@ -84,6 +84,18 @@ async def test_delay_is_waited_in_full_and_no_longer(desk, virtual_time):
     assert (second.timeline.execute_start - start) / MS == pytest.approx(5, abs=0.001)
 
 
+async def test_cancelled_request_does_not_shorten_the_delay_of_the_next(desk, virtual_time):
+    desk = desk(max_queue_delay_us=5000)
+    start = virtual_time()
+    gone = desk.send(1)
+    await asyncio.sleep(0.001)
+    gone.fail(Code.CANCELLED, "the client left")
+    await asyncio.sleep(0.001)
+    request = desk.send(2)
+    await settled(desk)
+    assert (request.timeline.execute_start - start) / MS == pytest.approx(7, abs=0.001)
+
+
 async def test_full_batch_ends_the_delay(desk, virtual_time):
     desk = desk(max_queue_delay_us=5000)
     start = virtual_time()
