@@ -11,14 +11,20 @@ from gateway.core.types import InferRequest, InferResponse, Outcome, Stage, Tens
 class OversizeStage:
     """Takes requests of more than `max_rows` rows and hands them on as parts whose answers are joined in order."""
 
-    __slots__ = ("_inner", "_max_rows")
+    __slots__ = ("_inner", "_max_parts", "_max_rows")
 
-    def __init__(self, max_rows: int, inner: Stage) -> None:
+    def __init__(self, max_rows: int, inner: Stage, *, max_parts: int = 1024) -> None:
         self._max_rows = max_rows
+        self._max_parts = max_parts  # no more than the queue holds: such a request could never be served
         self._inner = inner
 
     def __call__(self, request: InferRequest) -> None:
         """Hand on `request` in parts. An error of any part is the answer; the other parts are dropped."""
+        limit = self._max_parts * self._max_rows
+        if request.rows > limit:
+            message = f"inference request batch-size must be <= {limit} for '{request.model}'"
+            request.fail(Code.INVALID_ARGUMENT, f"[request id: {request.id or '<id_unknown>'}] {message}")
+            return
         parts = [self._part(request, start) for start in range(0, request.rows, self._max_rows)]
         _Join(request, parts)
         for part in parts:

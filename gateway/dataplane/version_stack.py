@@ -50,7 +50,7 @@ class VersionStack:
             if config.padding is not None:
                 padding = PaddingSettings(config.padding.axis, config.padding.buckets, config.padding.mask)
                 inner = PadStage(padding, signature, inner)
-            oversize = OversizeStage(settings.max_batch_size, inner)
+            oversize = OversizeStage(settings.max_batch_size, inner, max_parts=settings.max_queue_size)
         draft = ServableVersion(
             loaded.model,
             loaded.version,

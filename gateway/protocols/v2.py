@@ -101,7 +101,8 @@ def _parse(text: bytes | bytearray) -> _Body:
     try:
         return _decoder.decode(text)
     except msgspec.ValidationError as error:
-        raise invalid(f"the request JSON does not fit: {error}") from None
+        where = "" if "`$" in str(error) else " - at `$`"  # msgspec leaves the root out
+        raise invalid(f"the request JSON does not fit: {error}{where}") from None
     except (ValueError, RecursionError, msgspec.DecodeError) as error:  # ValueError: UnicodeDecodeError
         reason = str(error) if isinstance(error, msgspec.DecodeError) else "not UTF-8 text"
         raise invalid(f"failed to parse the request JSON buffer: {reason[:200]}") from None

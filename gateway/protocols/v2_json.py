@@ -61,9 +61,12 @@ def array_from_json(raw: msgspec.Raw, datatype: str, shape: list[int], name: str
         except (ValueError, struct.error, OverflowError):
             pass  # nested, not all numbers, or of another count: below is told which
     reading = _READ_AS.get(datatype)
+    flat: Array | None
     try:
         flat = _quick(raw, datatype, reading) if reading is not None else _quick_other(raw, datatype, name)
-    except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeWarning, struct.error):
+    except (TypeError, ValueError, ArithmeticError, RuntimeError, RuntimeWarning):
+        flat = None  # told below, outside: an error raised here would keep this one, and its frames' objects, alive
+    if flat is None:
         flat = _careful(raw, datatype, name, f"$.inputs[{index}].data")
     if datatype in _BOUNDS:
         flat = _narrowed(flat, datatype, name)
@@ -75,8 +78,13 @@ def array_from_json(raw: msgspec.Raw, datatype: str, shape: list[int], name: str
 
 def _quick(raw: msgspec.Raw, datatype: str, reading: tuple[_Kind, np.dtype[Any]]) -> Array:
     kind, dtype = reading
-    parsed: Any = _parser.parse(bytes(raw))  # an AttributeError below means: no array
-    numbers: Array = np.frombuffer(parsed.as_buffer(of_type=kind), dtype)
+    parsed: Any = _parser.parse(bytes(raw))
+    try:
+        if not isinstance(parsed, simdjson.Array):
+            raise TypeError
+        numbers: Array = np.frombuffer(parsed.as_buffer(of_type=kind), dtype)
+    finally:
+        del parsed  # the parser cannot be used again while a traceback's frame holds what it parsed
     if datatype != "FP32":
         return numbers
     with np.errstate(over="raise"):

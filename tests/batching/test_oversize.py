@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.batching.oversize import OversizeStage
-from gateway.core.errors import Code
+from gateway.core.errors import Code, GatewayError
 from gateway.core.types import InferRequest, InferResponse, RequestedOutput, ServableVersion, Tensor
 from runtimes.base import ModelSignature
 
@@ -141,3 +141,14 @@ async def test_failure_in_the_runtime_drops_the_parts_that_wait(desk):
     await desk.batcher.drain()
     assert request.outcome.code is Code.INTERNAL
     assert desk.instance.executions == 2
+
+
+def test_request_of_more_parts_than_the_queue_holds_is_refused_at_once():
+    refused = []
+    stage = OversizeStage(4, refused.append, max_parts=2)
+    request = InferRequest("m", inputs={"x": Tensor("FP32", np.zeros((9, 1), np.float32))}, rows=9)
+    stage(request)
+    assert isinstance(request.outcome, GatewayError)
+    assert request.outcome.code is Code.INVALID_ARGUMENT
+    assert "batch-size must be <= 8 for 'm'" in request.outcome.message
+    assert not refused
