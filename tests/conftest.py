@@ -11,6 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("gateway", deadline=None)  # how long an example takes says nothing on a busy machine
+settings.load_profile("gateway")
 
 ROOT = Path(__file__).parents[1]
 START_S = 120  # a start-up that hangs fails here

@@ -154,6 +154,18 @@ async def test_drained_waits_for_the_last_to_finish(admission, request_for):
     await waiting
 
 
+async def test_drained_waits_again_for_requests_that_came_later(admission, request_for):
+    stage = admission()
+    for _ in range(2):
+        request = request_for()
+        stage(request)
+        waiting = asyncio.create_task(stage.drained())
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        request.finish()
+        await waiting
+
+
 @pytest.fixture
 def live():
     return {}
