@@ -84,6 +84,14 @@ def test_finish_runs_its_hooks_once_last_in_first_out(request_):
     assert seen == ["inner", "outer"]
 
 
+def test_finished_request_is_not_reported_again(request_):
+    seen = []
+    request_.finish()
+    request_.on_finished.append(seen.append)
+    request_.finish()
+    assert seen == []
+
+
 def test_parts_are_sent_until_the_request_is_complete(request_):
     parts = []
     request_.emit(InferResponse({}))  # nobody listens: dropped
