@@ -314,7 +314,8 @@ class GatewayProtocol(BodyLane):
         if self.phase == LINGER:
             return
         begun = self.cycle if self.phase == BODY and self._target is None else None
-        self.door.exchange.refused(self._target, refusal.error, self._begun_ns or monotonic_ns())
+        target = self.door.exchange.match(getattr(self, "url", b""))  # no url before the first request
+        self.door.exchange.refused(target, refusal.error, self._begun_ns or monotonic_ns())
         self.phase = LINGER
         self._target = None
         self.drop_body()
