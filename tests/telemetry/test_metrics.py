@@ -74,7 +74,9 @@ async def test_phases_add_up_over_protocols(sink, request_record):
 
 
 async def test_steps_not_reached_are_not_counted(sink, request_record):
-    sink.observe([request_record(code=Code.INVALID_ARGUMENT, model="", version="", times=Timeline(received=10, answered=40))])
+    sink.observe(
+        [request_record(code=Code.INVALID_ARGUMENT, model="", version="", times=Timeline(received=10, answered=40))]
+    )
     sink.observe([request_record(code=Code.CANCELLED, model="gone", times=Timeline(received=10, decoded=20))])
     samples = await scrape(sink)
     refused = {"model": "", "version": "", "role": "stable", "protocol": "http"}
@@ -163,7 +165,9 @@ async def test_records_held_back_are_fetched_before_a_scrape(sink, request_recor
 
 
 async def test_group_of_mixed_records_is_counted_by_series(sink, request_record):
-    sink.observe([request_record(), request_record(protocol="grpc"), request_record(), request_record(code=Code.BACKEND)] * 50)
+    sink.observe(
+        [request_record(), request_record(protocol="grpc"), request_record(), request_record(code=Code.BACKEND)] * 50
+    )
     series = sink.measures().requests
     assert series["m", "1", "stable", "http"].codes == {"OK": 100, "BACKEND": 50}
     assert series["m", "1", "stable", "grpc"].codes == {"OK": 50}
