@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 from gateway.batching.cost import CostTracker
-from gateway.batching.merge import merge, select, split, wanted_outputs
+from gateway.batching.merge import merge, parameters_key, select, split, wanted_outputs
 from gateway.batching.order import ArrivalOrder
 from gateway.batching.policy import BatchingSettings, CloseReason, Run, decide
 from gateway.core.clock import NS_PER_S, NS_PER_US, Clock, monotonic_ns
@@ -95,6 +95,8 @@ class Batcher:
             request.fail(Code.OVERLOADED, f"{_id(request)}Exceeds maximum queue size", retry_after_s=1)
             return
         request.timeline.queued = self._now()
+        if request.parameters and self._merging:
+            request.shape_key = (request.shape_key, *parameters_key(request.parameters))
         if self._order is not None:
             self._order.enter(request)
         self._enqueue(request)

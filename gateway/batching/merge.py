@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from gateway.core.types import InferRequest, Tensor
 from runtimes.base import Array
+
+_NO_MATTER = frozenset({"timeout", "priority", "headers", "triton_enable_empty_final_response"})
 
 
 def merge(requests: Sequence[InferRequest]) -> dict[str, Array]:
@@ -20,6 +23,11 @@ def merge(requests: Sequence[InferRequest]) -> dict[str, Array]:
     if len(requests) == 1:
         return {name: tensor.array for name, tensor in first.items()}
     return {name: np.concatenate([r.inputs[name].array for r in requests]) for name in first}
+
+
+def parameters_key(parameters: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What of a request's parameters may change its answer: requests with different ones do not share a batch."""
+    return tuple((name, repr(parameters[name])) for name in sorted(parameters) if name not in _NO_MATTER)
 
 
 def wanted_outputs(requests: Sequence[InferRequest]) -> tuple[str, ...]:

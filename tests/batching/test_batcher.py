@@ -521,3 +521,14 @@ async def test_result_of_a_closed_model_is_an_error(desk):
     await settled(desk)
     assert request.outcome.code is Code.INTERNAL
     assert isinstance(desk.instance._refuse(desk.calls[0]), ExecutionFailed)
+
+
+async def test_a_parameter_reaches_the_runtime_for_the_requests_that_gave_it_alone(desk, answer):
+    """The echo runtime fails a call whose parameters say so: neighbours in the queue must not share that."""
+    desk = desk(script={"delay_ns": MS})
+    plain = [desk.send(1), desk.send(2)]
+    failing = desk.send(3, parameters={"echo_fail": "bad_input"})
+    await settled(desk)
+    assert desk.sizes[0] == 2
+    assert [answer(request)[0, 0] for request in plain] == [1, 2]
+    assert failing.record().code is Code.INVALID_ARGUMENT

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.batching.merge import merge, select, split, wanted_outputs
+from gateway.batching.merge import merge, parameters_key, select, split, wanted_outputs
 from gateway.core.types import InferRequest, RequestedOutput, Tensor
 from runtimes.base import DTYPES
 
@@ -108,3 +108,12 @@ def test_each_request_gets_the_outputs_it_named_in_its_order():
 def test_select_of_an_output_the_model_did_not_give_is_an_error():
     with pytest.raises(KeyError):
         select({"a": None}, wanting("b"))
+
+
+def test_requests_whose_parameters_differ_do_not_share_a_batch():
+    assert parameters_key({"temperature": 0.5}) != parameters_key({"temperature": 0.7})
+    assert parameters_key({"a": 1, "b": 2}) == parameters_key({"b": 2, "a": 1})
+
+
+def test_deadlines_and_priorities_do_not_keep_requests_apart():
+    assert parameters_key({"timeout": 5, "priority": 1}) == parameters_key({})
