@@ -3,7 +3,7 @@
 Unary methods are answered from the front's events: its one thread hands batches of calls to the loop, and answers
 go straight from the loop to the Rust side. Streams, Watch and reflection are proxied to a grpc.aio server on a
 Unix socket. Limits of pygrpc-native 0.5: no TLS, no maximum connection age, no GOAWAY at shutdown, no
-compression of answers; a message is held against the size limit only after it was received whole.
+compression of answers, no deflate; a message is held against the size limit only after it was received whole.
 """
 
 from __future__ import annotations

@@ -58,9 +58,20 @@ def write_extra(root):
 
 
 @pytest.fixture(scope="session")
-def extra(start_gateway, tmp_path_factory):
+def extra_repository(tmp_path_factory):
     """Identity models of every datatype, and echo models: one fast, one slow with one slot."""
-    return start_gateway(write_extra(tmp_path_factory.mktemp("extra")))
+    return write_extra(tmp_path_factory.mktemp("extra"))
+
+
+@pytest.fixture(scope="session")
+def extra(start_gateway, extra_repository):
+    return start_gateway(extra_repository)
+
+
+@pytest.fixture(scope="session")
+def extra_native(start_gateway, extra_repository):
+    """As `extra`, with the gRPC transport of the extra `fastgrpc`."""
+    return start_gateway(extra_repository, "--grpc-transport", "native")
 
 
 class Client:

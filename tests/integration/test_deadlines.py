@@ -17,6 +17,12 @@ ROW = np.ones((1, 4), np.float32)
 BODY = json.dumps({"inputs": [{"name": "INPUT0", "shape": [1, 4], "datatype": "FP32", "data": [1, 2, 3, 4]}]})
 
 
+@pytest.fixture(scope="module", params=["aio", "native"])
+def extra(request, extra, extra_native):
+    """Both gRPC transports."""
+    return extra if request.param == "aio" else extra_native
+
+
 class Slow:
     """The model with one slot that takes 100 ms an execution, and its counters.
 
