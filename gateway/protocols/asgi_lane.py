@@ -64,6 +64,11 @@ class AsgiLane(HttpToolsProtocol):
         if before is not None and not before.response_started:
             before.keep_alive = True
 
+    def renew_parser(self) -> None:
+        """Take a fresh parser, as uvicorn sets it up."""
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
     def close_with_cycle(self) -> None:
         """Draining began while a request came in: its answer closes."""
         if self.cycle is not None and not self.cycle.response_started:

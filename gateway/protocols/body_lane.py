@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import httptools
 import numpy as np
 
 from gateway.core.errors import Code, GatewayError
@@ -13,6 +12,7 @@ from gateway.protocols.http_door import HttpDoor
 from gateway.protocols.http_limits import Refusal
 
 LARGE_BYTES = 64 << 10
+_MAX_DIGITS = 18
 _ALIGNMENT = 64  # bytes; an unaligned tensor is copied once more by ONNX Runtime
 
 
@@ -55,7 +55,9 @@ class BodyLane(AsgiLane):
     def expect_body(self, length: int, tensors_at: bytes | None) -> None:
         """Prepare for a body of `length` bytes; `tensors_at` is its Inference-Header-Content-Length. Raises Refusal."""
         self._take(length)
-        if length >= LARGE_BYTES and tensors_at is not None and tensors_at.isdigit() and int(tensors_at) > 0:
+        if length < LARGE_BYTES or tensors_at is None or not tensors_at.isdigit() or len(tensors_at) > _MAX_DIGITS:
+            return  # small, or refused once it is whole
+        if int(tensors_at) > 0:
             self._large = LargeBody(length, int(tensors_at))
 
     def collect(self, body: bytes) -> None:
@@ -81,8 +83,7 @@ class BodyLane(AsgiLane):
         self.received += used
         if not large.full:
             return b""
-        self.parser = httptools.HttpRequestParser(self)
-        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets it
+        self.renew_parser()
         self.on_message_complete()
         return data[used:]
 

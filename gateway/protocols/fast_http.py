@@ -32,6 +32,7 @@ from gateway.protocols.http_limits import (
     expects_continue,
     header_too_large,
     may_persist,
+    without_upgrade,
 )
 
 _log = logging.getLogger("gateway.http")
@@ -53,6 +54,7 @@ class GatewayProtocol(BodyLane):
         self._head_bytes = 0  # of the head now coming in
         self._segment = 0  # bytes of the latest segment
         self._barren = self._barren_at = 0  # chunked: bytes since body bytes came; how many had come then
+        self._plain_head = b""  # of a request that asks for an upgrade
         self._refusal: Refusal | None = None  # held back until earlier ASGI answers are out
         self._target: Target | None = None
         self._keep_alive = True
@@ -90,7 +92,7 @@ class GatewayProtocol(BodyLane):
         try:
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
-            self._parsing_ended(error)
+            self._parsing_ended(error, data)
         if self.phase:
             self._unfinished(data)
 
@@ -110,13 +112,13 @@ class GatewayProtocol(BodyLane):
             if self._barren > limit:
                 self._refuse(Refusal(invalid(f"more than {limit} bytes of chunk extensions or trailers")))
 
-    def _parsing_ended(self, error: Exception) -> None:
+    def _parsing_ended(self, error: Exception, data: bytes) -> None:
         reason = error.__context__
         if isinstance(error, httptools.HttpParserUpgrade):
-            # No upgrade is offered (RFC 9110 7.8: ignoring is right); what follows is not parsed, so close after.
-            self._keep_alive = False
-            if self.cycle is not None:
-                self.cycle.keep_alive = False
+            # No upgrade is offered (RFC 9110 7.8: ignoring is right), but the parser stops before the body.
+            plain, self._plain_head = self._plain_head, b""
+            self.renew_parser()
+            self.data_received(plain + data[error.args[0] :])
         elif not isinstance(error, httptools.HttpParserCallbackError):
             self._refuse(Refusal(invalid("invalid HTTP request")))
         elif isinstance(reason, Refusal):
@@ -225,8 +227,8 @@ class GatewayProtocol(BodyLane):
             check_head([*headers.items(), *self._repeated], self.parser.get_http_version(), settings)
         parser = self.parser
         self._keep_alive = parser.should_keep_alive()
-        if not self._keep_alive or b"connection" in headers:
-            self._keep_alive = may_persist(parser.get_http_version()) and self._keep_alive
+        if (not self._keep_alive or b"connection" in headers) and self._begins_again(headers):
+            return
         target = None
         if parser.get_method() == b"POST":
             target = self.door.exchange.match(self.url)
@@ -262,7 +264,8 @@ class GatewayProtocol(BodyLane):
         self.since_s = self.door.tick
         target = self._target
         if target is None:
-            super().on_message_complete()
+            if not self._plain_head:
+                super().on_message_complete()
             return
         self._target = None
         exchange = self.door.exchange
@@ -337,6 +340,15 @@ class GatewayProtocol(BodyLane):
 
     # Checks
 
+    def _begins_again(self, headers: dict[bytes, bytes]) -> bool:
+        """Look at what the client says of the connection; True where the head is to be parsed without an upgrade."""
+        parser = self.parser
+        if b"upgrade" in headers and parser.should_upgrade():
+            self._plain_head = without_upgrade(parser.get_method(), self.url, [*headers.items(), *self._repeated])
+            return True
+        self._keep_alive = may_persist(parser.get_http_version()) and self._keep_alive
+        return False
+
     def _check_length(self, headers: dict[bytes, bytes], target: Target | None) -> int:
         """Refuse what is announced to be too large before any of it is kept; returns the announced length."""
         limit = self._body_limit = body_limit(headers, target, self.door.settings)
@@ -353,11 +365,10 @@ class GatewayProtocol(BodyLane):
         return length
 
     def _is_hot(self, headers: dict[bytes, bytes]) -> bool:
-        """Inflating happens off the loop and upgrades are refused there: both are the ASGI path's work."""
+        """Inflating happens off the loop: it is the ASGI path's work."""
         return (
             self.door.settings.hot_path
             and b"content-encoding" not in headers
-            and b"upgrade" not in headers
             and not self.pipeline
             and (self.cycle is None or self.cycle.response_complete)
         )

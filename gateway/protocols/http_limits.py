@@ -58,6 +58,13 @@ def check_coding(lines: Lines, version: str) -> None:
         raise Refusal(GatewayError(Code.UNIMPLEMENTED, "of the transfer codings only 'chunked' is supported"))
 
 
+def without_upgrade(method: bytes, url: bytes, lines: Lines) -> bytes:
+    """Write the head of a request that asks for an upgrade as if it had not; its connection ends with the answer."""
+    kept = [line for line in lines if line[0] not in (b"upgrade", b"connection", b"http2-settings")]
+    head = b"".join(b"%b: %b\r\n" % line for line in kept)
+    return b"%b %b HTTP/1.1\r\n%bconnection: close\r\n\r\n" % (method, url, head)
+
+
 def header_too_large(settings: HttpSettings) -> Refusal:
     """Build the refusal of a header above its limit."""
     return Refusal(invalid(f"header larger than {settings.max_header_bytes} bytes"), 431)

@@ -98,6 +98,34 @@ async def test_other_bodies_have_the_larger_limit(tight, wire, path, line):
     await refused(tight, 413, "larger than 200000 bytes")
 
 
+@pytest.mark.parametrize("length", ["9" * 4000, "9" * 18, "-1", "x", "1.5", ""])
+async def test_a_header_length_that_is_none_is_refused(served, wire, length):
+    client = await served.connect()
+    answer = await client.ask(wire.post(b" " * 100_000, f"Inference-Header-Content-Length: {length}"))
+    assert answer.status in (400, 413)
+    assert answer.error
+
+
+@pytest.mark.parametrize("pieces", [1, 3, 50])
+async def test_large_binary_bodies_follow_each_other(served, wire, pieces):
+    client = await served.connect()
+    size = 200_000
+    tensor = {"name": "INPUT0", "shape": [1, size // 4], "datatype": "FP32"}
+    tensor["parameters"] = {"binary_data_size": size}
+    head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
+    data = bytes(range(250)) * (size // 250)
+    request = wire.post(head + data, f"Inference-Header-Content-Length: {len(head)}", path="/v2/models/wide/infer")
+    stream = (request + wire.post(wire.document())) * 2
+    step = len(stream) // pieces + 1
+    for at in range(0, len(stream), step):
+        client.send(stream[at : at + step])
+        await asyncio.sleep(0)
+    for _ in range(2):
+        answer = await client.answer()
+        assert answer.body[int(answer.headers["inference-header-content-length"]) :] == data
+        assert (await client.answer()).json["outputs"][0]["data"] == [1, 2, 3, 4]
+
+
 async def test_the_json_part_of_a_binary_request_has_the_json_limit(tight, wire):
     answer = await tight.ask(wire.post(b" " * 30_000, "Inference-Header-Content-Length: 25000"))
     assert answer.status == 413

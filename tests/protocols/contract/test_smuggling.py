@@ -108,6 +108,30 @@ async def test_an_upgrade_is_ignored_and_the_connection_ends(client, wire, upgra
     assert await client.rest() == b""
 
 
+@pytest.mark.parametrize("framing", ["length", "chunked"])
+@pytest.mark.parametrize("at", ["together", "split"])
+async def test_a_request_that_offers_an_upgrade_keeps_its_body(served, client, wire, framing, at):
+    """Java's HTTP client offers h2c with every first request, bodies included."""
+    body = wire.document()
+    lines = ["Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABk"]
+    lines.append(f"Content-Length: {len(body)}" if framing == "length" else "Transfer-Encoding: chunked")
+    data = wire.head(*lines) + (body if framing == "length" else wire.chunked(body, 50)) + SECOND
+    for place in range(0, len(data), 40 if at == "split" else len(data)):
+        client.send(data[place : place + (40 if at == "split" else len(data))])
+        await served.until(lambda: True)
+    answer = await client.answer()
+    assert (answer.status, answer.closes) == (200, True)
+    assert answer.json["outputs"][0]["data"] == [1, 2, 3, 4]
+    assert await client.rest() == b""
+    assert served.plane.arrived == 1
+
+
+async def test_many_requests_that_offer_an_upgrade_are_one_answer(client, wire):
+    client.send(wire.head("Connection: Upgrade", "Upgrade: h2c", method="GET", path="/v2/health/live") * 2000)
+    assert (await client.answer()).status == 200
+    assert await client.rest() == b""
+
+
 async def test_a_broken_body_is_refused_once_and_nothing_is_executed(served, client, wire):
     for path in ("/v2/models/echo/infer", "/v2/repository/index", "/v2/health/live"):
         client = await served.connect()
