@@ -75,10 +75,10 @@ def test_async_infer_calls_back_with_each_its_own(sync):
 
 def test_async_infer_can_be_cancelled(sync):
     answers = queue.Queue()
-    for i in range(3):  # one executes, the others wait
+    for i in range(8):  # one executes, the others wait
         call = sync.async_infer("slow", [tensor(row(i))], lambda result, error: answers.put((result, error)))
     call.cancel()
-    outcomes = [answers.get(timeout=WAIT_S) for _ in range(3)]
+    outcomes = [answers.get(timeout=WAIT_S) for _ in range(8)]
     failed = [error for _, error in outcomes if error is not None]
     assert [error.status() for error in failed] == ["StatusCode.CANCELLED"]
 
