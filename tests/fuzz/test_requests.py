@@ -288,8 +288,9 @@ def check_place(message, body, path):
 
 
 def _names(document):
-    inputs = document.get("inputs") if isinstance(document, dict) else None
-    items = inputs if isinstance(inputs, list) else []
+    """Names of tensors that the document gives, outputs included: a fault may be theirs."""
+    lists = [document.get(key) for key in ("inputs", "outputs")] if isinstance(document, dict) else []
+    items = [item for found in lists if isinstance(found, list) for item in found]
     return [item["name"] for item in items if isinstance(item, dict) and isinstance(item.get("name"), str)]
 
 
