@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from gateway.core.clock import monotonic_ns
 from gateway.core.errors import GatewayError
 from gateway.dataplane.admission import AdmissionSettings
 from gateway.dataplane.service import InferenceService
@@ -35,7 +36,7 @@ class Plane:
 
     async def serve(self, path, headers, body):
         target = self.exchange.match(path)
-        call = self.exchange.begin(target, headers, body, 0)
+        call = self.exchange.begin(target, headers, body, monotonic_ns())
         outcome = await self.outcome(call.request, lambda: self.exchange.dispatch(call))
         answer = self.exchange.answer(call, outcome)
         call.request.finish()

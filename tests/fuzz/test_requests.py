@@ -276,7 +276,7 @@ def check_http(loop, plane, request):
 
 
 def check_place(message, body, path):
-    """The message holds an input's name or a place in the document."""
+    """The message holds the name of an input or output, or a place in the document."""
     try:
         document = json.loads(body, parse_constant=pytest.fail)
         dumped(document).decode()  # lone surrogates are no text
