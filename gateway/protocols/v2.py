@@ -156,10 +156,13 @@ def _parameters(request: InferRequest, parameters: dict[str, Any], now_ns: int) 
             raise invalid(f"parameter '{key}': sequences are not supported ($.parameters.{key})")
     timeout = parameters.get("timeout")
     if timeout:
-        request.deadline_ns = now_ns + timeout_parameter_ns(timeout)
+        try:
+            request.deadline_ns = now_ns + timeout_parameter_ns(timeout)
+        except GatewayError as error:
+            raise invalid(f"{error.message} ($.parameters.timeout)") from None
     binary = parameters.pop("binary_data_output", False)
     if not isinstance(binary, bool):
-        raise invalid("parameter 'binary_data_output' must be true or false")
+        raise invalid("parameter 'binary_data_output' must be true or false ($.parameters.binary_data_output)")
     request.parameters = parameters or NO_PARAMETERS
     return binary
 
