@@ -114,5 +114,9 @@ def _to_onnx(model: Any, columns: int) -> bytes:
     graph.node.append(helper.make_node("Unsqueeze", ["label_flat", "label_axis"], ["label"], name="LabelColumn"))
     label = next(output for output in graph.output if output.name == "label")
     label.type.tensor_type.shape.dim.add().dim_value = 1
+    # The converter lists them in the order of a set of texts, which differs from process to process.
+    opsets = sorted((opset.domain, opset.version) for opset in onnx_model.opset_import)
+    del onnx_model.opset_import[:]
+    onnx_model.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in opsets)
     check_model(onnx_model)
     return bytes(onnx_model.SerializeToString(deterministic=True))

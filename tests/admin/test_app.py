@@ -62,7 +62,7 @@ def switch():
 @pytest.fixture
 async def client(models, switch):
     sink = MetricsSink()
-    sink([RequestRecord("echo", "1", "stable", "http", Code.OK, Timeline(received=1, answered=2_000_001))])
+    sink.observe([RequestRecord("echo", "1", "stable", "http", Code.OK, Timeline(received=1, answered=2_000_001))])
     app = admin_app(MetricsPage(sink, Gauges(), "1.2.3"), models, lambda: switch.ready)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
