@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from gateway.batching.cost import CostTracker
 from gateway.batching.merge import merge, parameters_key, select, split, wanted_outputs
 from gateway.batching.order import ArrivalOrder
-from gateway.batching.policy import BatchingSettings, CloseReason, Run, decide
+from gateway.batching.policy import BatchingSettings, CloseReason, Run, Waiting, decide
 from gateway.core.clock import NS_PER_S, NS_PER_US, Clock, monotonic_ns
 from gateway.core.errors import Code, GatewayError
 from gateway.core.timeline import BatchObserver, BatchRecord
@@ -61,6 +61,7 @@ class Batcher:
         self._groups: dict[tuple[object, ...] | None, _Group] = {}
         self._waiting = 0  # requests in all groups, dead ones included until met
         self._in_flight = 0  # batches
+        self._expected_rows = 0  # of the batch that ended last: its clients may return together
         self._scheduled = False  # a kick is on the loop's ready list
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
@@ -161,14 +162,9 @@ class Batcher:
     def _ripe(self, now: int) -> tuple[tuple[object, ...] | None, _Group | None, Run | None]:
         """The oldest group that need not wait for its delay, and what to run of it; sets the timer for others."""
         for key, group in self._by_age():
-            decision = decide(
-                group.rows if self._merging else 1,
-                group.queue[0].timeline.queued,
-                now,
-                self._idle_slots(),
-                self._settings,
-                self._costs.model,
-            )
+            rows = group.rows if self._merging else 1
+            waiting = Waiting(rows, group.queue[0].timeline.queued, self._expected_rows)
+            decision = decide(waiting, now, self._idle_slots(), self._settings, self._costs.model)
             if isinstance(decision, Run):
                 return key, group, decision
             self._arm(decision.until_ns)
@@ -187,7 +183,7 @@ class Batcher:
         groups = self._groups.items()
         if len(groups) < 2:
             return list(groups)
-        if self._settings.max_queue_delay_us:
+        if self._settings.max_queue_delay_us or self._costs.model.worth_waiting_ns():
             return sorted(groups, key=_age)
         return [min(groups, key=_age)]
 
@@ -248,6 +244,7 @@ class Batcher:
         batch = run.batch
         failed = isinstance(result, ExecutionFailed)
         if not failed:
+            self._expected_rows = run.rows
             self._costs.observe(run.rows, end - run.submit_ns)
         record = _batch_record(run, end, not failed)
         for observe in self._on_batch:

@@ -57,14 +57,23 @@ class Wait(msgspec.Struct, frozen=True, gc=False):
     until_ns: int
 
 
-def decide(
-    rows: int, oldest_ns: int, now_ns: int, idle_slots: int, settings: BatchingSettings, cost: CostModel
-) -> Run | Wait:
-    """Say what to do with `rows` compatible waiting rows (>= 1), the oldest queued at `oldest_ns`.
+class Waiting(msgspec.Struct, frozen=True, gc=False):
+    """Compatible requests in the queue: their rows (>= 1), when the oldest came, and how many rows the batch had
+    that ended last (its clients, answered together, tend to return together)."""
 
-    `idle_slots` >= 1. The result never asks for more than max_batch_size rows (a single request's rows are
-    bounded by it before), never waits past oldest + delay, and never waits at all with a zero delay.
+    rows: int
+    oldest_ns: int
+    expected_rows: int = 0
+
+
+def decide(waiting: Waiting, now_ns: int, idle_slots: int, settings: BatchingSettings, cost: CostModel) -> Run | Wait:
+    """Say what to do with what waits. `idle_slots` >= 1.
+
+    The result never asks for more than max_batch_size rows (a single request's rows are bounded by it before)
+    and never waits past oldest + delay. With a zero delay it waits only for rows that are expected, where the
+    model's call is dear, and at most 2 ms: see CostModel.worth_waiting_ns.
     """
+    rows, oldest_ns = waiting.rows, waiting.oldest_ns
     limit = settings.max_batch_size
     if rows >= limit:
         return _now(rows, CloseReason.FULL, idle_slots, settings, cost)
@@ -81,7 +90,12 @@ def decide(
         return Wait(oldest_ns + delay_ns)
     if preferred:
         return Run(preferred, CloseReason.PREFERRED)
-    return _now(rows, CloseReason.IDLE, idle_slots, settings, cost)
+    until_ns = oldest_ns + _patience_ns(waiting, cost)
+    return Wait(until_ns) if now_ns < until_ns else _now(rows, CloseReason.IDLE, idle_slots, settings, cost)
+
+
+def _patience_ns(waiting: Waiting, cost: CostModel) -> int:
+    return int(cost.worth_waiting_ns()) if waiting.rows < waiting.expected_rows else 0
 
 
 def _now(rows: int, reason: CloseReason, idle_slots: int, settings: BatchingSettings, cost: CostModel) -> Run:

@@ -5,16 +5,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.batching.cost import CostModel
-from gateway.batching.policy import BatchingSettings, CloseReason, Run, Wait, decide
+from gateway.batching.policy import BatchingSettings, CloseReason, Run, Wait, Waiting, decide
 
 US = 1000
 FREE = CostModel()
 PER_ROW = CostModel(0.0, 1000.0)  # dividing rows among slots pays
 PER_CALL = CostModel(1000.0, 1.0)  # it does not
+DEAR_CALL = CostModel(3_000_000.0, 6_000_000.0)  # a transformer: company is worth a short wait
 
 
-def decision(rows, *, waited_us=0, slots=1, cost=FREE, **settings):
-    result = decide(rows, 0, waited_us * US, slots, BatchingSettings(**settings), cost)
+def decision(rows, *, waited_us=0, slots=1, cost=FREE, expected=0, **settings):
+    result = decide(Waiting(rows, 0, expected), waited_us * US, slots, BatchingSettings(**settings), cost)
     return (result.rows, result.reason.value) if isinstance(result, Run) else result.until_ns // US
 
 
@@ -98,7 +99,7 @@ def test_large_rows_are_merged_only_where_copying_them_costs_less_than_calls(row
 @pytest.mark.parametrize("limit", [0, 1])
 def test_a_model_that_does_not_merge_never_waits(limit):
     settings = BatchingSettings(max_batch_size=limit, max_queue_delay_us=1000)
-    assert isinstance(decide(1, 0, 0, 1, settings, FREE), Run)
+    assert isinstance(decide(Waiting(1, 0, 9), 0, 1, settings, DEAR_CALL), Run)
 
 
 costs = st.builds(CostModel, st.floats(0, 1e9), st.floats(0, 1e9))
@@ -113,12 +114,37 @@ cases = st.integers(1, 128).flatmap(
 )
 
 
-@given(st.integers(1, 1000), st.integers(0, 10**9), st.integers(0, 10**8), st.integers(1, 16), cases, costs)
-def test_decision_keeps_its_promises(rows, oldest, waited, slots, settings, cost):
-    result = decide(rows, oldest, oldest + waited, slots, settings, cost)
+@pytest.mark.parametrize(
+    ("rows", "expected", "waited_us", "cost", "result"),
+    [
+        (1, 8, 0, DEAR_CALL, 1500),  # the first of eight that return: half a call's cost is waited
+        (7, 8, 1499, DEAR_CALL, 1500),
+        (7, 8, 1500, DEAR_CALL, (7, "idle")),
+        (8, 8, 0, DEAR_CALL, (8, "idle")),  # all are back
+        (1, 1, 0, DEAR_CALL, (1, "idle")),  # a lone client never waits
+        (1, 8, 0, CostModel(300_000.0, 1.0), (1, "idle")),  # a cheap call is not worth it
+        (1, 8, 0, CostModel(90_000_000.0, 1.0), 2000),  # 2 ms at most
+    ],
+)
+def test_rows_that_are_expected_are_waited_for_where_a_call_is_dear(rows, expected, waited_us, cost, result):
+    assert decision(rows, expected=expected, waited_us=waited_us, cost=cost, max_batch_size=16) == result
+
+
+@given(
+    st.builds(Waiting, st.integers(1, 1000), st.integers(0, 10**9), st.integers(0, 256)),
+    st.integers(0, 10**8),
+    st.integers(1, 16),
+    cases,
+    costs,
+)
+def test_decision_keeps_its_promises(waiting, waited, slots, settings, cost):
+    rows, oldest = waiting.rows, waiting.oldest_ns
+    result = decide(waiting, oldest + waited, slots, settings, cost)
     delay_ns = settings.max_queue_delay_us * US
     if isinstance(result, Wait):
-        assert delay_ns > 0
+        if not delay_ns:
+            delay_ns = int(cost.worth_waiting_ns())
+            assert rows < waiting.expected_rows
         assert waited < delay_ns
         assert rows < settings.max_batch_size
         assert oldest + waited < result.until_ns <= oldest + delay_ns
