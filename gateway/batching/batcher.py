@@ -101,7 +101,9 @@ class Batcher:
         if self._order is not None:
             self._order.enter(request)
         self._enqueue(request)
-        if not self._scheduled:  # also with all slots busy: asking here would cost each request what a tick costs
+        if request.alone and self._idle_slots() > 0:
+            self._kick()
+        elif not self._scheduled:  # also with all slots busy: asking here would cost each request what a tick costs
             # One tick of gathering: requests parsed in the same poll round join this batch (32 instead of 16
             # rows per batch at no latency cost, measured).
             self._scheduled = True

@@ -105,6 +105,7 @@ class InferRequest(msgspec.Struct, eq=False):
     instance: str = ""
     compute_share_ns: int = 0
     bytes_out: int = 0
+    alone: bool = False  # its door delivers one request a loop turn: waiting a turn for company is in vain
     shape_key: tuple[Any, ...] | None = None  # the batcher's: which requests may share a batch
     on_part: Callable[[InferResponse], None] | None = None  # set by doors that stream
     on_outcome: list[OutcomeHook] = []

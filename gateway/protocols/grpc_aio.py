@@ -124,14 +124,16 @@ def model_infer(calls: InferCalls) -> _UnaryHandler:
     async def handle(raw: bytes, context: Any) -> bytes:
         call = calls.begin(raw, context.invocation_metadata(), context.time_remaining())
         request = call.request
-        done = loop.create_future()
-        request.on_outcome.append(functools.partial(_wake, done))
+        request.alone = True  # grpc.aio wakes the loop for every call: a mean batch of 1.1 with 32 in flight
         calls.dispatch(call)
-        try:
-            await done
-        except asyncio.CancelledError:
-            calls.cancel(request)
-            raise
+        if request.outcome is None:
+            done = loop.create_future()
+            request.on_outcome.insert(0, functools.partial(_wake, done))
+            try:
+                await done
+            except asyncio.CancelledError:
+                calls.cancel(request)
+                raise
         # After this coroutine has handed the answer to the transport: observers and mirrors come second.
         loop.call_soon(request.finish)
         answer = calls.encode(request)

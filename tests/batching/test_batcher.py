@@ -532,3 +532,14 @@ async def test_a_parameter_reaches_the_runtime_for_the_requests_that_gave_it_alo
     assert desk.sizes[0] == 2
     assert [answer(request)[0, 0] for request in plain] == [1, 2]
     assert failing.record().code is Code.INVALID_ARGUMENT
+
+
+async def test_a_request_that_comes_alone_does_not_wait_for_the_next_turn(desk, answer):
+    """A door that delivers one request a loop turn says so; the slot is taken before the call returns."""
+    desk = desk(slots=1)
+    desk.send(1, alone=True)
+    assert len(desk.calls) == 1
+    later = desk.send(2)
+    assert len(desk.calls) == 1
+    await settled(desk)
+    assert answer(later)[0, 0] == 2
