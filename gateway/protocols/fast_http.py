@@ -10,16 +10,15 @@ from __future__ import annotations
 
 import logging
 from asyncio import BaseTransport
-from collections import deque
 from typing import Any
 
 import httptools
 
 from gateway.core.clock import monotonic_ns
 from gateway.core.errors import Code, GatewayError, invalid
-from gateway.protocols.body_lane import BodyLane
 from gateway.protocols.exchange import Target
 from gateway.protocols.hot_call import HotCall
+from gateway.protocols.hot_lane import HotLane, KnownHead
 from gateway.protocols.http_door import HttpDoor
 from gateway.protocols.http_limits import (
     Refusal,
@@ -42,14 +41,12 @@ _LINGER_S = 2
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class GatewayProtocol(BodyLane):
+class GatewayProtocol(HotLane):
     """One HTTP/1.1 connection. All state belongs to the event loop."""
 
     def __init__(self, door: HttpDoor, **uvicorn: Any) -> None:
         super().__init__(door, **uvicorn)
-        self.pending: deque[HotCall] = deque()  # hot answers due, oldest first
         self.phase, self.since_s = HEAD, door.tick  # and when the phase began
-        self._header_map: dict[bytes, bytes] = {}
         self._repeated: list[tuple[bytes, bytes]] = []  # headers given more than once, after the first
         self._head_bytes = 0  # of the head now coming in
         self._segment = 0  # bytes of the latest segment
@@ -57,8 +54,6 @@ class GatewayProtocol(BodyLane):
         self._plain_head = b""  # of a request that asks for an upgrade
         self._refusal: Refusal | None = None  # held back until earlier ASGI answers are out
         self._target: Target | None = None
-        self._keep_alive = True
-        self._begun_ns = 0
         self._body_limit = 0
         self._write_paused_s = 0
 
@@ -84,20 +79,39 @@ class GatewayProtocol(BodyLane):
             return
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
+        if self._known is not None and self._recognises(self._known, data):
+            return
         if self._large is not None:
             data = self.fill_large(self._large, data)
             if not data or not self._keep_alive:
                 return
         self._segment = len(data)
+        self._fresh = self.phase == IDLE  # the segment begins a message
         try:
             self.parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self._parsing_ended(error, data)
-        if self.phase:
-            self._unfinished(data)
+        if self.phase or self._candidate is not None:
+            self._after(data)
 
-    def _unfinished(self, data: bytes) -> None:
-        """Bound what a head, or a chunked body without body bytes, may bring before it is complete."""
+    def _recognises(self, known: KnownHead, data: bytes) -> bool:
+        """Serve a message whose head was seen before, where one begins here and nothing of uvicorn's is before it."""
+        ours = not self.pipeline and (self.cycle is None or self.cycle.response_complete)
+        if len(data) != known.size or self.phase != IDLE or not ours or not data.startswith(known.head):
+            return False
+        try:
+            self.serve_known(known, data)
+        except Refusal as refusal:
+            self._refuse(refusal)
+        return True
+
+    def _after(self, data: bytes) -> None:
+        """Learn a whole message's head; bound what an unfinished head or chunked body may bring."""
+        candidate, self._candidate = self._candidate, None
+        if self.phase == IDLE:
+            if candidate is not None and self._fresh:
+                self.learn(candidate, data)
+            return
         limit = self.door.settings.max_header_bytes
         if self.phase == HEAD:
             size = len(data)
@@ -238,6 +252,8 @@ class GatewayProtocol(BodyLane):
             self._fall_through(headers, expects)
         else:
             self._target = target
+            simple = length and self._keep_alive and not (expects or self._repeated or self._chunked)
+            self._candidate = (target, headers, length) if simple else None
             if length:
                 self.expect_body(length, headers.get(b"inference-header-content-length"))
             if expects:
@@ -268,15 +284,7 @@ class GatewayProtocol(BodyLane):
                 super().on_message_complete()
             return
         self._target = None
-        exchange = self.door.exchange
-        call = exchange.begin(target, self._header_map, self.take_body(), self._begun_ns)
-        hot = HotCall(self, call, self._keep_alive, self._taken)
-        self._taken = 0
-        self.pending.append(hot)
-        call.request.on_outcome.append(hot.done)
-        exchange.dispatch(call)
-        if len(self.pending) >= self.door.settings.max_pipelined:
-            self.flow.pause_reading()
+        self.serve(target, self.take_body())
 
     # Answers
 
