@@ -74,7 +74,7 @@ def decode_request(model: str, version: str, body: tensors.Buffer, header_length
     size = len(body)
     binary_at = size if header_length is None else header_length
     if not 0 < binary_at <= size:
-        raise invalid(f"Inference-Header-Content-Length {binary_at} is not between 1 and the body's {len(body)} bytes")
+        raise _no_header(header_length, size)
     parsed = _parse(body if binary_at == size and not isinstance(body, memoryview) else bytes(body[:binary_at]))
     inputs: dict[str, Tensor] = {}
     for index, item in enumerate(parsed.inputs):
@@ -93,6 +93,12 @@ def decode_request(model: str, version: str, body: tensors.Buffer, header_length
     if parsed.parameters is None:
         return Decoded(request)
     return Decoded(request, _parameters(request, parsed.parameters, now_ns))
+
+
+def _no_header(header_length: int | None, size: int) -> GatewayError:
+    if header_length is None:
+        return invalid("the request body is empty; expected a JSON object with inputs ($)")
+    return invalid(f"Inference-Header-Content-Length {header_length} is not between 1 and the body's {size} bytes")
 
 
 def _parse(text: bytes | bytearray) -> _Body:

@@ -190,7 +190,7 @@ def test_empty_tensors_and_scalars_are_tensors():
 
 
 DOCUMENTS = [
-    (b"", "Inference-Header-Content-Length 0"),
+    (b"", "the request body is empty"),
     (b"{", "failed to parse the request JSON buffer"),
     (b"\xff\xfe", "failed to parse the request JSON buffer"),
     (b'{"inputs":[]} x', "failed to parse the request JSON buffer"),
@@ -358,6 +358,11 @@ def test_binary_strings_and_flags_round_trip():
 )
 def test_binary_data_that_does_not_fit_is_told_by_name(inputs, tail, text):
     assert text in refusal(decode, *inputs, tail=tail)
+
+
+def test_an_empty_body_is_called_empty():
+    message = refusal(v2.decode_request, "m", "", b"", None, 0)
+    assert message == "the request body is empty; expected a JSON object with inputs ($)"
 
 
 @pytest.mark.parametrize("length", [0, 3])
