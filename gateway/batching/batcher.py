@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+from gateway.batching.company import Company
 from gateway.batching.cost import CostTracker
 from gateway.batching.merge import merge, parameters_key, select, split, wanted_outputs
 from gateway.batching.order import ArrivalOrder
@@ -61,7 +62,7 @@ class Batcher:
         self._groups: dict[tuple[object, ...] | None, _Group] = {}
         self._waiting = 0  # requests in all groups, dead ones included until met
         self._in_flight = 0  # batches
-        self._expected_rows = 0  # of the batch that ended last: its clients may return together
+        self._company = Company()
         self._scheduled = False  # a kick is on the loop's ready list
         self._timer: asyncio.TimerHandle | None = None
         self._timer_ns = 0
@@ -101,8 +102,9 @@ class Batcher:
         if self._order is not None:
             self._order.enter(request)
         self._enqueue(request)
-        if request.alone and self._idle_slots() > 0:
-            self._kick()
+        if request.trickles and self._idle_slots() > 0:
+            if self._timer is None or self._company.complete(self._waiting):
+                self._kick()
         elif not self._scheduled:  # also with all slots busy: asking here would cost each request what a tick costs
             # One tick of gathering: requests parsed in the same poll round join this batch (32 instead of 16
             # rows per batch at no latency cost, measured).
@@ -164,13 +166,18 @@ class Batcher:
     def _ripe(self, now: int) -> tuple[tuple[object, ...] | None, _Group | None, Run | None]:
         """The oldest group that need not wait for its delay, and what to run of it; sets the timer for others."""
         for key, group in self._by_age():
-            rows = group.rows if self._merging else 1
-            waiting = Waiting(rows, group.queue[0].timeline.queued, self._expected_rows)
+            waiting = self._waiting_in(group)
             decision = decide(waiting, now, self._idle_slots(), self._settings, self._costs.model)
             if isinstance(decision, Run):
                 return key, group, decision
             self._arm(decision.until_ns)
         return None, None, None
+
+    def _waiting_in(self, group: _Group) -> Waiting:
+        queue, company = group.queue, self._company
+        oldest_ns, newest = queue[0].timeline.queued, queue[-1]
+        until_ns = company.until_ns(len(queue), oldest_ns) if newest.trickles else 0
+        return Waiting(group.rows if self._merging else 1, oldest_ns, company.rows, until_ns)
 
     def _by_age(self) -> list[tuple[tuple[object, ...] | None, _Group]]:
         """Groups by their longest waiting request (without a delay only the first); dead heads are dropped."""
@@ -246,7 +253,7 @@ class Batcher:
         batch = run.batch
         failed = isinstance(result, ExecutionFailed)
         if not failed:
-            self._expected_rows = run.rows
+            self._company.ended(run.rows, len(batch))
             self._costs.observe(run.rows, end - run.submit_ns)
         record = _batch_record(run, end, not failed)
         for observe in self._on_batch:

@@ -534,12 +534,77 @@ async def test_a_parameter_reaches_the_runtime_for_the_requests_that_gave_it_alo
     assert failing.record().code is Code.INVALID_ARGUMENT
 
 
-async def test_a_request_that_comes_alone_does_not_wait_for_the_next_turn(desk, answer):
-    """A door that delivers one request a loop turn says so; the slot is taken before the call returns."""
+async def test_a_lone_request_of_a_door_that_trickles_does_not_wait_for_the_next_turn(desk, answer):
+    """grpc.aio wakes the loop for every call: a turn spent waiting is a turn for nothing."""
     desk = desk(slots=1)
-    desk.send(1, alone=True)
-    assert len(desk.calls) == 1
+    desk.send(1, trickles=True)
+    assert len(desk.calls) == 1  # the slot is taken before the call returns
     later = desk.send(2)
     assert len(desk.calls) == 1
     await settled(desk)
     assert answer(later)[0, 0] == 2
+
+
+async def trickle(desk, count, gap_s):
+    """Clients whose calls come one by one, each in a turn of its own."""
+    requests = []
+    for value in range(count):
+        requests.append(desk.send(value, trickles=True))
+        await asyncio.sleep(gap_s)
+    await settled(desk)
+    return requests
+
+
+async def test_a_crowd_that_trickles_in_is_noticed_and_then_served_together(desk, answer):
+    desk = desk(max_batch_size=64)
+    for _ in range(20):
+        requests = await trickle(desk, 6, 0.0001)
+        assert [answer(request)[0, 0] for request in requests] == [0, 1, 2, 3, 4, 5]
+    assert desk.sizes[:4] == [1, 1, 1, 1]  # nothing is known: nobody waits
+    assert desk.sizes[-10:] == [6] * 10
+
+
+async def test_a_crowd_that_trickles_in_runs_at_once_when_it_is_complete(desk, virtual_time):
+    desk = desk(max_batch_size=64)
+    for _ in range(20):
+        await trickle(desk, 6, 0.0001)
+    requests = [desk.send(value, trickles=True) for value in range(6)]
+    assert all(request.outcome is not None for request in requests)
+
+
+async def test_a_client_that_is_left_alone_waits_shortly_and_soon_no_more(desk, virtual_time):
+    desk = desk(max_batch_size=64)
+    for _ in range(20):
+        await trickle(desk, 6, 0.0001)
+    waits = []
+    for _ in range(12):
+        start = virtual_time()
+        desk.send(1, trickles=True)
+        await settled(desk)
+        waits.append((virtual_time() - start) / MS)
+    assert max(waits) == pytest.approx(2, abs=0.01)
+    assert waits[-6:] == [0] * 6
+
+
+async def test_a_request_of_another_door_ends_the_wait_for_those_that_trickle_in(desk):
+    desk = desk(max_batch_size=64)
+    for _ in range(20):
+        await trickle(desk, 6, 0.0001)
+    waiting = desk.send(1, trickles=True)
+    assert waiting.outcome is None
+    desk.send(2)
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert waiting.batch_requests == 2
+
+
+async def test_a_dear_model_is_not_kept_waiting_for_a_door_that_trickles(desk):
+    """Two milliseconds of an idle slot cost more than the door can save."""
+    desk = desk(script={"delay_ns_per_row": 5 * MS}, max_batch_size=64)
+    for rows in [1, 8] * 40:
+        desk.send(1, rows=rows)
+        await settled(desk)
+    for _ in range(20):
+        del desk.batches[:]
+        await trickle(desk, 3, 0.0001)
+        assert desk.sizes == [1, 2]  # the second batch formed while the first was executed

@@ -130,6 +130,28 @@ def test_rows_that_are_expected_are_waited_for_where_a_call_is_dear(rows, expect
     assert decision(rows, expected=expected, waited_us=waited_us, cost=cost, max_batch_size=16) == result
 
 
+@pytest.mark.parametrize(
+    ("waited_us", "cost", "result"),
+    [
+        (0, FREE, 2000),
+        (1999, PER_CALL, 2000),
+        (2000, PER_CALL, (3, "idle")),
+        (0, CostModel(999_000.0, 900.0), 2000),
+        (0, CostModel(0.0, 1_000_000.0), (3, "idle")),  # a dear model: the door no longer matters
+        (0, DEAR_CALL, (3, "idle")),
+    ],
+)
+def test_a_door_that_trickles_is_given_its_time_unless_the_model_is_dear(waited_us, cost, result):
+    waiting = Waiting(3, 0, 0, 2000 * US)
+    got = decide(waiting, waited_us * US, 1, BatchingSettings(max_batch_size=16), cost)
+    assert ((got.rows, got.reason.value) if isinstance(got, Run) else got.until_ns // US) == result
+
+
+def test_a_full_batch_does_not_wait_for_a_door_that_trickles():
+    waiting = Waiting(4, 0, 0, 2000 * US)
+    assert decide(waiting, 0, 1, BatchingSettings(max_batch_size=4), FREE) == Run(4, CloseReason.FULL)
+
+
 @given(
     st.builds(Waiting, st.integers(1, 1000), st.integers(0, 10**9), st.integers(0, 256)),
     st.integers(0, 10**8),
