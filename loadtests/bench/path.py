@@ -121,9 +121,7 @@ async def main(chosen: argparse.Namespace) -> None:
         for _ in range(chosen.rounds + 1):
             run = Run(message, chosen.requests)
             for _ in range(chosen.connections):
-                protocol = GatewayProtocol(
-                    worker.http_door, config=config, server_state=state_of_server, app_state={}
-                )
+                protocol = GatewayProtocol(worker.http_door, config=config, server_state=state_of_server, app_state={})
                 transport = FakeTransport(run)
                 run.protocols[transport] = protocol
                 protocol.connection_made(transport)
