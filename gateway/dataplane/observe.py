@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gateway.core.errors import GatewayError
-from gateway.core.timeline import STEPS, Counter, FinishedGroup, Observer
+from gateway.core.timeline import STEPS, Counter, FinishedGroup, Observer, spans_of
 from gateway.core.types import InferRequest, InferResponse, ServableVersion, Stage
 
 _GROUP = 256  # requests a group holds before it is counted: 0.1 ms of the loop
@@ -110,12 +110,14 @@ class ObserveStage:
     def _close(self, group: _Open) -> None:
         if not group.count or group.target is None:
             return
+        steps = np.frombuffer(bytes(group.steps), np.int64, group.count * len(STEPS)).reshape(-1, len(STEPS))
         finished = FinishedGroup(
             group.target.model,
             group.target.version,
             group.role,
             group.protocol,
-            np.frombuffer(bytes(group.steps), np.int64, group.count * len(STEPS)).reshape(-1, len(STEPS)),
+            steps,
+            spans_of(steps),
             group.rows,
             group.compute_share_ns,
         )

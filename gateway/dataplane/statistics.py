@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from gateway.core.clock import NS_PER_MS, Clock, monotonic_ns
 from gateway.core.errors import Code
@@ -85,16 +84,17 @@ class Statistics:
     def observe_group(self, group: FinishedGroup) -> None:
         """Count plain successes."""
         totals = self._entry((group.model, group.version))
-        received, _, queued, start, end, answered = group.steps.T
         count = len(group.steps)
+        # An answer nobody was left to read has no end: ABSENT counts as nothing.
+        whole, _, queue, compute, encode = np.maximum(group.spans, 0).sum(axis=1).tolist()
         totals.success_count += count
         totals.executed_count += count
         totals.rows += group.rows
-        totals.success_ns += _total(received, answered)
-        totals.queue_ns += _total(queued, start)
-        totals.infer_ns += _total(start, end)
-        totals.output_ns += _total(end, answered)
-        totals.last_ns = max(totals.last_ns, int(received.max()))
+        totals.success_ns += whole
+        totals.queue_ns += queue
+        totals.infer_ns += compute
+        totals.output_ns += encode
+        totals.last_ns = max(totals.last_ns, int(group.steps[:, 0].max()))
 
     def observe_batch(self, batch: BatchRecord) -> None:
         """Count one execution; failed ones are left out, as in Triton."""
@@ -158,11 +158,6 @@ class Statistics:
             ),
             batch_stats=[_batch_message(rows, totals.sizes[rows]) for rows in sorted(totals.sizes)],
         )
-
-
-def _total(begins: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> int:
-    """Sum of the durations whose both ends were reached (an answer nobody was left to read has no `answered`)."""
-    return int(np.where((begins > 0) & (ends > 0), ends - begins, 0).sum())
 
 
 def _add(totals: VersionStatistics, record: RequestRecord) -> None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from gateway.core.timeline import PHASES
 from gateway.telemetry.histogram import Histograms
-from gateway.telemetry.measures import NS, PHASES, REQUEST_ROW, Measures
+from gateway.telemetry.measures import NS, REQUEST_ROW, Measures
 
 Labels = tuple[str, ...]
 

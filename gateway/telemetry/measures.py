@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from gateway.core.timeline import PHASES
 from gateway.telemetry.histogram import Histograms
 
 NS = 1_000_000_000
@@ -16,7 +17,6 @@ BUCKETS_S = (
 )
 BATCH_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
-PHASES = ("decode", "queue", "compute", "encode")
 REQUEST_ROW = 0
 """Row of a series' `durations` with the whole request; the phases follow in the order of PHASES."""
 

@@ -38,7 +38,20 @@ def test_classic_counts_equal_bisect(values):
     expected = [0, 0, 0, 0]
     for value in values:
         expected[bisect.bisect_left(BOUNDS, value)] += 1
-    assert of(values).classic[0].tolist() == expected
+    assert of(values).classic(0).tolist() == expected
+
+
+@pytest.mark.parametrize(("bounds", "unit"), [(BOUNDS, 1e-9), ((1, 2, 4, 8), 1.0), ((7,), 0.001)])
+def test_native_counts_equal_the_index_of_each_value(bounds, unit):
+    """Every bucket's end, to both sides of it."""
+    ends = [int(2 ** (index / 8) / unit) for index in range(-240, 97)]
+    values = sorted({0, *(max(end + step, 0) for end in ends for step in (-1, 0, 1))})
+    histograms = Histograms(1, bounds, unit)
+    histograms.observe(np.array([values], np.int64))
+    expected = {}
+    for index in native_index(np.maximum(np.array(values), 1) * unit).tolist():
+        expected[index] = expected.get(index, 0) + 1
+    assert histograms.native_counts(0) == expected
 
 
 @given(st.floats(2**-22, 2**11))
