@@ -22,6 +22,7 @@ from gateway.protocols import bridge, v1, v2
 from gateway.protocols.compression import accepted_encoding
 from gateway.protocols.status import http_status
 from gateway.protocols.timing import server_timing
+from gateway.protocols.v2_known import Decoded
 
 JSON = b"application/json"
 OCTETS = b"application/octet-stream"
@@ -169,7 +170,7 @@ class Exchange:
         message = bytes(body) if isinstance(body, memoryview) else body
         return Call(target, bridge.decode_bridge(headers, message, received_ns))
 
-    def _decode_binary(self, target: Target, length: bytes, body: Body, received_ns: int) -> v2.Decoded:
+    def _decode_binary(self, target: Target, length: bytes, body: Body, received_ns: int) -> Decoded:
         if not (length.isdigit() and len(length) < 20):
             raise invalid("header 'Inference-Header-Content-Length' must be a whole number of bytes >= 0")
         self._check_json_size(int(length))

@@ -21,8 +21,9 @@ from gateway.core.types import (
     ServableVersion,
     Tensor,
 )
-from gateway.protocols import tensors
+from gateway.protocols import tensors, v2_known
 from gateway.protocols.v2_json import SHALLOW, array_from_json, check_depth, json_from_array
+from gateway.protocols.v2_known import Decoded
 from runtimes.base import DTYPES, Array
 
 MAX_NAME = 1024
@@ -58,19 +59,15 @@ _decoder = msgspec.json.Decoder(_Body)
 _UNSUPPORTED_PARAMETERS = ("sequence_id", "sequence_start", "sequence_end")
 
 
-class Decoded(msgspec.Struct, gc=False):
-    """A decoded body. `binary` is the request's `binary_data_output`: the default form of outputs."""
-
-    request: InferRequest
-    binary: bool = False
-
-
 def decode_request(model: str, version: str, body: tensors.Buffer, header_length: int | None, now_ns: int) -> Decoded:
     """Decode a V2 body; `header_length` is Inference-Header-Content-Length, None where the body is all JSON.
 
     Numeric tensors of the binary form are read-only views of `body`. `now_ns` bases the parameter `timeout`.
     Raises INVALID_ARGUMENT whose message names the input or holds the JSON path, where the JSON parses.
     """
+    known = v2_known.decode(model, version, body, header_length)
+    if known is not None:
+        return known
     size = len(body)
     binary_at = size if header_length is None else header_length
     if not 0 < binary_at <= size:
@@ -90,9 +87,10 @@ def decode_request(model: str, version: str, body: tensors.Buffer, header_length
     request = InferRequest(model, version, parsed.id, inputs)
     if parsed.outputs:
         request.outputs = _outputs(parsed.outputs)
-    if parsed.parameters is None:
-        return Decoded(request)
-    return Decoded(request, _parameters(request, parsed.parameters, now_ns))
+    binary = parsed.parameters is not None and _parameters(request, parsed.parameters, now_ns)
+    decoded = Decoded(request, binary)
+    v2_known.learn(decoded, body, header_length, [item.data for item in parsed.inputs])
+    return decoded
 
 
 def _no_header(header_length: int | None, size: int) -> GatewayError:

@@ -95,4 +95,3 @@ def _fold_requests(series: RequestSeries, records: list[RequestRecord]) -> None:
     times = [record.timeline for record in records]
     series.durations.observe(spans_of(np.array([_STEPS(t) for t in times], np.int64)))
     records.clear()
-
