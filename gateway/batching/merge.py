@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from gateway.core.types import InferRequest, Tensor
+from gateway.core.types import InferRequest, Rows, Tensor
 from runtimes.base import Array
 
 _NO_MATTER = frozenset({"timeout", "priority", "headers", "triton_enable_empty_final_response"})
@@ -53,14 +53,14 @@ def split(
     for name, array in outputs.items():
         if array.ndim == 0 or array.shape[0] != total:
             raise ValueError(f"output '{name}' has shape {list(array.shape)} for a batch of {total} rows")
-    items = [(name, datatypes[name], array) for name, array in outputs.items()]
+    items = [(name, datatypes[name], array, Rows(array)) for name, array in outputs.items()]
     parts = []
     start = 0
     for request in requests:
         stop = start + request.rows
         part = {}
-        for name, datatype, array in items:
-            part[name] = Tensor(datatype, array[start:stop])
+        for name, datatype, array, batch in items:
+            part[name] = Tensor(datatype, array[start:stop], batch, start)
         parts.append(select(part, request) if request.outputs else part)
         start = stop
     return parts

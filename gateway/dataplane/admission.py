@@ -58,7 +58,7 @@ class AdmissionStage:
         self._default_ns = settings.default_timeout_ms * NS_PER_MS
         self._inner = inner
         self._now = now
-        self._live: dict[int, InferRequest] = {}
+        self._live: set[InferRequest] = set()
         self._sweep = DeadlineSweep(self._live, now)
         self._empty = asyncio.Event()
 
@@ -82,14 +82,14 @@ class AdmissionStage:
         elif deadline <= now:
             request.fail(Code.DEADLINE, f"[request id: {request.id or '<id_unknown>'}] Request timeout expired")
             return
-        live[id(request)] = request
+        live.add(request)
         request.on_finished.append(self._release)
         if deadline < self._sweep.next_ns:  # else the timer stands early enough: no call, for nearly all
             self._sweep.watch(deadline)
         self._inner(request)
 
     def _release(self, request: InferRequest) -> None:
-        del self._live[id(request)]
+        self._live.remove(request)
         if not self._live:
             self._empty.set()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection
 
 from gateway.core.clock import NS_PER_MS, NS_PER_S, Clock, monotonic_ns
 from gateway.core.errors import Code
@@ -20,7 +20,7 @@ class DeadlineSweep:
     live requests are scanned (2 us for 32) and it is set anew. Most deadlines never fire it.
     """
 
-    def __init__(self, live: Mapping[int, InferRequest], now: Clock = monotonic_ns) -> None:
+    def __init__(self, live: Collection[InferRequest], now: Clock = monotonic_ns) -> None:
         self._live = live
         self._now = now
         self._loop = asyncio.get_running_loop()
@@ -44,7 +44,7 @@ class DeadlineSweep:
         self._timer = None
         self.next_ns = NEVER_NS
         earliest = NEVER_NS
-        for request in list(self._live.values()):
+        for request in list(self._live):
             deadline = request.deadline_ns
             if not deadline or request.outcome is not None:
                 continue

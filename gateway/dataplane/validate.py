@@ -54,10 +54,11 @@ class ValidateStage:
     def _quick(self, request: InferRequest) -> bool:
         """Accept the common sound request cheaply; False = look again slowly, to accept or to say why not."""
         inputs = request.inputs
-        if self._fixed is None or len(inputs) != len(self._fixed):
+        fixed = self._fixed
+        if fixed is None or len(inputs) != len(fixed):
             return False
         rows = -1
-        for name, datatype, row_shape, ndim in self._fixed:
+        for name, datatype, row_shape, ndim in fixed:
             tensor = inputs.get(name)
             if tensor is None or tensor.datatype != datatype:
                 return False

@@ -32,7 +32,6 @@ _INFER = re.compile(rb"/v2/models/([^/]+)(?:/versions/([^/]+))?/infer")
 _PREDICT = re.compile(rb"/v1/models/([^/:]+)(?:/(versions|labels)/([^/:]+))?:predict")
 _HEADERS = frozenset(
     {
-        b"inference-header-content-length",
         b"x-request-timeout-ms",
         b"x-envoy-expected-rq-timeout-ms",
         b"traceparent",

@@ -79,7 +79,8 @@ class GatewayProtocol(HotLane):
             return
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        if self._known is not None and self._recognises(self._known, data):
+        known = self._known
+        if known is not None and len(data) == known.size and self.phase == IDLE and self._recognises(known, data):
             return
         if self._large is not None:
             data = self.fill_large(self._large, data)
@@ -97,7 +98,7 @@ class GatewayProtocol(HotLane):
     def _recognises(self, known: KnownHead, data: bytes) -> bool:
         """Serve a message whose head was seen before, where one begins here and nothing of uvicorn's is before it."""
         ours = not self.pipeline and (self.cycle is None or self.cycle.response_complete)
-        if len(data) != known.size or self.phase != IDLE or not ours or not data.startswith(known.head):
+        if not ours or not data.startswith(known.head):
             return False
         try:
             self.serve_known(known, data)

@@ -7,6 +7,8 @@ import http
 import logging
 from typing import Protocol
 
+import msgspec
+
 from gateway.core.errors import Code, GatewayError
 from gateway.core.types import InferRequest, Outcome
 from gateway.protocols.bridge import encode_bridge
@@ -27,6 +29,7 @@ def _status_line(status: int) -> bytes:
 
 
 STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
+_LENGTHS = [b"content-length: %d\r\n" % length for length in range(1024)]
 
 
 class Connection(Protocol):
@@ -44,20 +47,17 @@ class Connection(Protocol):
         ...
 
 
-class HotCall:
+class HotCall(msgspec.Struct, eq=False):
     """In a connection's queue until its answer was written; answers leave in the order requests came.
 
     Owned by the event loop. `payload` is set once, by `done`; `protocol` becomes None when the client is gone.
     """
 
-    __slots__ = ("call", "keep_alive", "payload", "protocol", "taken")
-
-    def __init__(self, protocol: Connection, call: Call | None, keep_alive: bool, taken: int) -> None:
-        self.protocol: Connection | None = protocol
-        self.call = call
-        self.keep_alive = keep_alive
-        self.taken = taken  # bytes to give back to the budget
-        self.payload: bytes | None = None
+    protocol: Connection | None
+    call: Call | None
+    keep_alive: bool
+    taken: int  # bytes to give back to the budget
+    payload: bytes | None = None
 
     def done(self, request: InferRequest, outcome: Outcome) -> None:
         """Outcome hook: encode, and write as soon as all earlier answers are out. Never raises."""
@@ -95,14 +95,16 @@ class HotCall:
             return
         if protocol.door.draining and protocol.is_last(self):
             self.keep_alive = False
+        body = answer.body
+        length = len(body)
         self.payload = b"".join(
             (
                 STATUS_LINES[answer.status],
                 protocol.door.default_head,
                 answer.headers,
-                b"content-length: %d\r\n" % len(answer.body),
+                _LENGTHS[length] if length < len(_LENGTHS) else b"content-length: %d\r\n" % length,
                 b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n",
-                answer.body,
+                body,
             )
         )
         protocol.flush()

@@ -22,7 +22,7 @@ from gateway.core.types import (
     Tensor,
 )
 from gateway.protocols import tensors, v2_known
-from gateway.protocols.v2_json import SHALLOW, array_from_json, check_depth, json_from_array
+from gateway.protocols.v2_json import SHALLOW, array_from_json, check_depth, json_from_tensor
 from gateway.protocols.v2_known import Decoded
 from runtimes.base import DTYPES, Array
 
@@ -219,7 +219,7 @@ def encode_response(request: InferRequest, response: InferResponse, *, binary: b
         ((name, tensor),) = outputs.items()
         array = tensor.array
         start = memo.get((name, array.shape, tensor.datatype)) or _single_start(request, memo, name, tensor)
-        return b"".join((start, json_from_array(tensor.datatype, array, name), b"}]}")), None
+        return b"".join((start, json_from_tensor(tensor, name), b"}]}")), None
     parts = [memo.get("v2_prefix") or _prefix(request, memo)]
     if request.id:
         parts.append(b',"id":' + orjson.dumps(request.id))
@@ -233,7 +233,7 @@ def encode_response(request: InferRequest, response: InferResponse, *, binary: b
         parts.append(separator)
         parts.append(_output_head(memo, name, tensor))
         parts.append(b',"data":')
-        parts.append(json_from_array(tensor.datatype, tensor.array, name))
+        parts.append(json_from_tensor(tensor, name))
         separator = b"},"
     parts.append(b"}]}" if response.outputs else b"]}")
     return b"".join(parts), None
@@ -262,7 +262,7 @@ def _encode_binary(
             tails.append(raw)
         else:
             parts.append(b',"data":')
-            parts.append(json_from_array(tensor.datatype, tensor.array, name))
+            parts.append(json_from_tensor(tensor, name))
         separator = b"},"
     parts.append(b"}]}" if response.outputs else b"]}")
     head = b"".join(parts)

@@ -18,6 +18,7 @@ import orjson
 import simdjson
 
 from gateway.core.errors import GatewayError, invalid
+from gateway.core.types import Rows, Tensor
 from gateway.protocols import tensors
 from runtimes.base import DTYPES, Array
 
@@ -40,6 +41,8 @@ _N = ord("n")
 _ACCEPTED: dict[str, tuple[type, ...]] = {"BOOL": (bool,), "BYTES": (str,), "FP32": (int, float), "FP64": (int, float)}
 _WANTED = {"BOOL": "true or false", "BYTES": "a string", "FP32": "a number", "FP64": "a number"}
 _SPECIAL = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+_MAX_TOGETHER = 4096  # elements; of larger rows the call is not what costs, and others of the batch may want none
+_NO_ROWS = frozenset({"BYTES", "FP16", "BF16"})
 _SMALL = 2048  # bytes of JSON; below, a typed list and struct beat simdjson and a checked cast (1.1 against 2.2 us)
 
 # Reused on the event loop only; 2.9 ms for an image of 150,528 numbers where a typed list and np.array take 16.
@@ -176,6 +179,38 @@ def _count_mismatch(datatype: str, shape: list[int], name: str, got: int) -> Gat
     return invalid(
         f"input '{name}': shape {str(shape)[:200]} of {datatype} has {expected} elements, but data has {got}"
     )
+
+
+def json_from_tensor(tensor: Tensor, name: str) -> bytes:
+    """Write a tensor's elements as one flat JSON array; the rows of a batch together, from the second answer on.
+
+    Raises INVALID_ARGUMENT where JSON has no form for them.
+    """
+    batch = tensor.batch
+    if batch is not None:
+        texts = batch.texts
+        if texts is None:
+            batch.asked += 1
+            texts = _row_texts(batch, tensor.datatype) if batch.asked == 2 else None
+        if texts:
+            start, rows = tensor.start, len(tensor.array)
+            if rows == 1:
+                return texts[start]
+            return b"[" + b",".join([text[1:-1] for text in texts[start : start + rows]]) + b"]"
+    return json_from_array(tensor.datatype, tensor.array, name)
+
+
+def _row_texts(batch: Rows, datatype: str) -> list[bytes]:
+    """Write each row of a small batch as a flat array; nothing where rows must be written one by one."""
+    array = batch.array
+    texts: list[bytes] = []
+    if 0 < array.size <= _MAX_TOGETHER and datatype not in _NO_ROWS:
+        table = np.ascontiguousarray(array).reshape(len(array), -1)
+        text = orjson.dumps(table, option=orjson.OPT_SERIALIZE_NUMPY)
+        if _N not in text:
+            texts = text[1:-1].replace(b"],[", b"]\n[").split(b"\n")
+    batch.texts = texts
+    return texts
 
 
 def json_from_array(datatype: str, array: Array, name: str) -> bytes:
