@@ -56,11 +56,16 @@ class Target(msgspec.Struct, frozen=True):
     label: str = ""
 
 
+NO_TARGET = Target("")
+NO_REQUEST = InferRequest("", outcome=GatewayError(Code.INTERNAL, "no request"), finished=True)
+"""Stands where there is no request (yet): completing and finishing it does nothing."""
+
+
 class Call(msgspec.Struct, eq=False):
     """One HTTP inference in progress: the request and what the encoding of its answer depends on."""
 
     target: Target
-    request: InferRequest
+    request: InferRequest  # NO_REQUEST until `Exchange.begin`
     error: GatewayError | None = None  # the body could not be decoded
     binary: bool = False
     row_form: bool = False
@@ -113,23 +118,29 @@ class Exchange:
         self._paths[url] = target
         return target
 
-    def begin(self, target: Target, headers: Mapping[bytes, bytes], body: Body, received_ns: int) -> Call:
-        """Decode; never raises: a refusal is in `error`. Header names are lower case."""
+    def begin(self, call: Call, headers: Mapping[bytes, bytes], body: Body, received_ns: int) -> InferRequest:
+        """Decode into `call`; never raises: a refusal is in its `error`. Header names are lower case."""
+        target = call.target
         try:
-            call = self._decode(target, headers, body, received_ns)
-            request = call.request
+            if target.kind == "v2":
+                length = headers.get(b"inference-header-content-length")
+                request = self._decode_v2(call, target, length, body, received_ns)
+            else:
+                request = self._decode_other(call, target, headers, body, received_ns)
+                request.protocol = target.kind
             if not _HEADERS.isdisjoint(headers):
-                self._read_headers(call, headers, received_ns)
+                self._read_headers(call, request, headers, received_ns)
         except GatewayError as error:
+            call.error = error
             request = InferRequest(target.model, target.version)
-            call = Call(target, request, error)
-        if target.kind != "v2":
-            request.protocol = target.kind
+            if target.kind != "v2":
+                request.protocol = target.kind
+        call.request = request
         request.bytes_in = len(body)
         timeline = request.timeline
         timeline.received = received_ns
         timeline.decoded = self._now()
-        return call
+        return request
 
     def dispatch(self, call: Call) -> None:
         """Hand the request inward; the caller has put its own hook on `on_outcome` before."""
@@ -148,26 +159,30 @@ class Exchange:
         self._service.refuse(request, error)
         request.finish()
 
-    def _decode(self, target: Target, headers: Mapping[bytes, bytes], body: Body, received_ns: int) -> Call:
-        if target.kind == "v2":
-            length = headers.get(b"inference-header-content-length")
-            if length is None:
-                if len(body) > self._max_json_bytes:
-                    self._check_json_size(len(body))
-                decoded = v2.decode_request(target.model, target.version, body, None, received_ns)
-            else:
-                decoded = self._decode_binary(target, length, body, received_ns)
-            return Call(target, decoded.request, binary=decoded.binary)
+    def _decode_v2(self, call: Call, target: Target, length: bytes | None, body: Body, received_ns: int) -> InferRequest:
+        if length is None:
+            if len(body) > self._max_json_bytes:
+                self._check_json_size(len(body))
+            decoded = v2.decode_request(target.model, target.version, body, None, received_ns)
+        else:
+            decoded = self._decode_binary(target, length, body, received_ns)
+        if decoded.binary:
+            call.binary = True
+        return decoded.request
+
+    def _decode_other(
+        self, call: Call, target: Target, headers: Mapping[bytes, bytes], body: Body, received_ns: int
+    ) -> InferRequest:
         if target.kind == "v1":
             self._check_json_size(len(body))
             if target.label:
                 raise GatewayError(Code.NOT_FOUND, f"model '{target.model}' has no version label '{target.label}'")
             servable = self._service.servable(target.model, target.version)
-            request, row_form = v1.decode_predict(servable, body)
+            request, call.row_form = v1.decode_predict(servable, body)
             request.version = target.version
-            return Call(target, request, row_form=row_form)
+            return request
         message = bytes(body) if isinstance(body, memoryview) else body
-        return Call(target, bridge.decode_bridge(headers, message, received_ns))
+        return bridge.decode_bridge(headers, message, received_ns)
 
     def _decode_binary(self, target: Target, length: bytes, body: Body, received_ns: int) -> Decoded:
         if not (length.isdigit() and len(length) < 20):
@@ -185,8 +200,9 @@ class Exchange:
                 "(Inference-Header-Content-Length)",
             )
 
-    def _read_headers(self, call: Call, headers: Mapping[bytes, bytes], received_ns: int) -> None:
-        request = call.request
+    def _read_headers(
+        self, call: Call, request: InferRequest, headers: Mapping[bytes, bytes], received_ns: int
+    ) -> None:
         for field in (b"x-request-timeout-ms", b"x-envoy-expected-rq-timeout-ms"):
             value = headers.get(field)
             if value is not None:

@@ -16,7 +16,7 @@ import httptools
 
 from gateway.core.clock import monotonic_ns
 from gateway.core.errors import Code, GatewayError, invalid
-from gateway.protocols.exchange import Target
+from gateway.protocols.exchange import NO_REQUEST, NO_TARGET, Target
 from gateway.protocols.hot_call import HotCall
 from gateway.protocols.hot_lane import HotLane, KnownHead
 from gateway.protocols.http_door import HttpDoor
@@ -340,7 +340,7 @@ class GatewayProtocol(HotLane):
             self._answer_refusal(refusal)
 
     def _answer_refusal(self, refusal: Refusal) -> None:
-        self.pending.append(HotCall(self, None, False, 0))
+        self.pending.append(HotCall(NO_TARGET, NO_REQUEST, protocol=self, keep_alive=False))
         self.pending[-1].refuse(refusal.error, refusal.status)
 
     def is_last(self, call: HotCall) -> bool:

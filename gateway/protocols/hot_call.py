@@ -7,8 +7,6 @@ import http
 import logging
 from typing import Protocol
 
-import msgspec
-
 from gateway.core.errors import Code, GatewayError
 from gateway.core.types import InferRequest, Outcome
 from gateway.protocols.bridge import encode_bridge
@@ -47,35 +45,33 @@ class Connection(Protocol):
         ...
 
 
-class HotCall(msgspec.Struct, eq=False):
-    """In a connection's queue until its answer was written; answers leave in the order requests came.
+class HotCall(Call, eq=False):
+    """A call in a connection's queue until its answer was written; answers leave in the order requests came.
 
     Owned by the event loop. `payload` is set once, by `done`; `protocol` becomes None when the client is gone.
     """
 
-    protocol: Connection | None
-    call: Call | None
-    keep_alive: bool
-    taken: int  # bytes to give back to the budget
+    protocol: Connection | None = None
+    keep_alive: bool = True
+    taken: int = 0  # bytes to give back to the budget
     payload: bytes | None = None
 
     def done(self, request: InferRequest, outcome: Outcome) -> None:
         """Outcome hook: encode, and write as soon as all earlier answers are out. Never raises."""
         protocol = self.protocol
-        call = self.call
-        if protocol is None or call is None:
+        if protocol is None:
             return
         try:
-            answer = protocol.door.exchange.answer(call, outcome)
+            answer = protocol.door.exchange.answer(self, outcome)
         except Exception:
             _log.exception("encoding an answer failed")
             answer = HttpAnswer(500, b"content-type: application/json\r\n", b'{"error":"internal error"}')
-        if call.encoding and len(answer.body) >= MIN_BYTES:
+        if self.encoding and len(answer.body) >= MIN_BYTES:
             if len(answer.body) > OFF_LOOP_BYTES:
-                work = protocol.loop.run_in_executor(None, compress, answer.body, call.encoding)
+                work = protocol.loop.run_in_executor(None, compress, answer.body, self.encoding)
                 work.add_done_callback(lambda future: self._compressed(answer, future))
                 return
-            self._use(answer, compress(answer.body, call.encoding))
+            self._use(answer, compress(answer.body, self.encoding))
         self.settle(answer)
 
     def _compressed(self, answer: HttpAnswer, future: asyncio.Future[bytes]) -> None:
@@ -84,8 +80,7 @@ class HotCall(msgspec.Struct, eq=False):
         self.settle(answer)
 
     def _use(self, answer: HttpAnswer, body: bytes) -> None:
-        if self.call is not None:
-            answer.headers += b"content-encoding: " + self.call.encoding + b"\r\n"
+        answer.headers += b"content-encoding: " + self.encoding + b"\r\n"
         answer.body = body
 
     def settle(self, answer: HttpAnswer) -> None:
@@ -127,16 +122,13 @@ class HotCall(msgspec.Struct, eq=False):
         if protocol is not None and self.taken:
             protocol.door.budget.give(self.taken)
             self.taken = 0
-        if self.call is not None:
-            self.call.request.finish()
+        self.request.finish()
 
     def abandon(self) -> None:
         """The client is gone: queued work leaves the queue, the record says CANCELLED."""
-        call = self.call
-        if call is not None and self.payload is None:
-            request = call.request
+        if self.payload is None:
             door_protocol, self.protocol = self.protocol, None
-            request.complete(GatewayError(Code.CANCELLED, "the client disconnected"))
+            self.request.complete(GatewayError(Code.CANCELLED, "the client disconnected"))
             self.protocol = door_protocol
         self.finish()
         self.protocol = None

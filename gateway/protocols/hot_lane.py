@@ -13,7 +13,7 @@ import msgspec
 
 from gateway.core.clock import monotonic_ns
 from gateway.protocols.body_lane import BodyLane
-from gateway.protocols.exchange import Body, Target
+from gateway.protocols.exchange import NO_REQUEST, Body, Target
 from gateway.protocols.hot_call import HotCall
 from gateway.protocols.http_door import HttpDoor
 
@@ -68,11 +68,11 @@ class HotLane(BodyLane):
     def serve(self, target: Target, body: Body) -> None:
         """Hand a whole request inward; its answer comes by `HotCall.done`, maybe before this returns."""
         exchange = self.door.exchange
-        call = exchange.begin(target, self._header_map, body, self._begun_ns)
-        hot = HotCall(self, call, self._keep_alive, self._taken)  # type: ignore[arg-type]
+        call = HotCall(target, NO_REQUEST, protocol=self, keep_alive=self._keep_alive, taken=self._taken)  # type: ignore[arg-type]
         self._taken = 0
-        self.pending.append(hot)
-        call.request.on_outcome.append(hot.done)
+        request = exchange.begin(call, self._header_map, body, self._begun_ns)
+        self.pending.append(call)
+        request.on_outcome.append(call.done)
         exchange.dispatch(call)
         if len(self.pending) >= self.door.settings.max_pipelined:
             self.flow.pause_reading()

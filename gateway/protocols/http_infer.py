@@ -14,7 +14,7 @@ from gateway.core.clock import Clock, monotonic_ns
 from gateway.core.errors import Code, GatewayError, invalid
 from gateway.core.types import InferRequest, Outcome
 from gateway.protocols.compression import MIN_BYTES, OFF_LOOP_BYTES, compress, inflate
-from gateway.protocols.exchange import Call, Exchange, HttpAnswer, Target
+from gateway.protocols.exchange import NO_REQUEST, Call, Exchange, HttpAnswer, Target
 from gateway.protocols.http_door import Budget
 from gateway.protocols.http_settings import HttpSettings
 from gateway.protocols.status import http_status
@@ -61,7 +61,9 @@ class InferEndpoint:
                 self._exchange.refused(target, error, received_ns)
                 await _send(send, _refusal(error), close=True)
                 return
-            await self._serve(self._exchange.begin(target, headers, raw, received_ns), receive, send)
+            call = Call(target, NO_REQUEST)
+            self._exchange.begin(call, headers, raw, received_ns)
+            await self._serve(call, receive, send)
         finally:
             body.release()
 

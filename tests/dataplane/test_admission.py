@@ -173,7 +173,7 @@ def live():
 
 @pytest.fixture
 async def sweep(live, virtual_time):
-    made = DeadlineSweep(live, virtual_time)
+    made = DeadlineSweep(live.values(), virtual_time)
     yield made
     made.close()
 

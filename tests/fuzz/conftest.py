@@ -13,7 +13,7 @@ from gateway.dataplane.version_stack import VersionStack
 from gateway.models.lifecycle import ModelManager
 from gateway.models.repository import ModelRepository
 from gateway.models.settings import ModelsSettings
-from gateway.protocols.exchange import Exchange
+from gateway.protocols.exchange import NO_REQUEST, Call, Exchange
 from gateway.routing.router import Router, RouteTable
 from runtimes import open_runtime
 
@@ -36,7 +36,8 @@ class Plane:
 
     async def serve(self, path, headers, body):
         target = self.exchange.match(path)
-        call = self.exchange.begin(target, headers, body, monotonic_ns())
+        call = Call(target, NO_REQUEST)
+        self.exchange.begin(call, headers, body, monotonic_ns())
         outcome = await self.outcome(call.request, lambda: self.exchange.dispatch(call))
         answer = self.exchange.answer(call, outcome)
         call.request.finish()
