@@ -37,6 +37,10 @@ class AsgiLane(HttpToolsProtocol):
         super().__init__(**uvicorn)
         self._running: Any = None  # the cycle that was started last
 
+    def is_ours(self) -> bool:
+        """Tell whether no ASGI answer is before that to the next message."""
+        return not self.pipeline and (self.cycle is None or self.cycle.response_complete)
+
     def begin_cycle(self, lines: Lines, *, keep_alive: bool, expects: bool, hot_due: bool) -> None:
         """Build the scope uvicorn would have built and start or queue its cycle. Raises Refusal.
 

@@ -4,40 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from gateway.core.errors import Code, GatewayError
 from gateway.protocols.asgi_lane import AsgiLane
 from gateway.protocols.http_door import HttpDoor
 from gateway.protocols.http_limits import Refusal
+from gateway.protocols.large_reader import LargeBody
 
+IDLE, HEAD, BODY, LINGER = range(4)  # phases of a connection
 LARGE_BYTES = 64 << 10
 _MAX_DIGITS = 18
-_ALIGNMENT = 64  # bytes; an unaligned tensor is copied once more by ONNX Runtime
-
-
-class LargeBody:
-    """A body of known length, filled in place; the byte at `align_at` (where its tensors begin) is aligned."""
-
-    __slots__ = ("_filled", "view")
-
-    def __init__(self, length: int, align_at: int) -> None:
-        memory = np.empty(length + _ALIGNMENT, np.uint8)
-        start = -(memory.ctypes.data + align_at) % _ALIGNMENT
-        self.view = memoryview(memory)[start : start + length]  # type: ignore[arg-type]
-        self._filled = 0
-
-    def fill(self, data: bytes) -> int:
-        """Copy what belongs to the body; returns how many bytes of `data` that was."""
-        count = min(len(data), len(self.view) - self._filled)
-        self.view[self._filled : self._filled + count] = data if count == len(data) else data[:count]
-        self._filled += count
-        return count
-
-    @property
-    def full(self) -> bool:
-        """Whether all of it is there."""
-        return self._filled == len(self.view)
 
 
 class BodyLane(AsgiLane):
@@ -46,6 +21,7 @@ class BodyLane(AsgiLane):
     def __init__(self, door: HttpDoor, **uvicorn: Any) -> None:
         super().__init__(**uvicorn)
         self.door = door
+        self.phase, self.since_s = HEAD, door.tick  # and when the phase began
         self.received = 0  # body bytes of the current request
         self._body: bytes | bytearray = b""
         self._large: LargeBody | None = None
@@ -74,18 +50,17 @@ class BodyLane(AsgiLane):
                 self._body = bytearray(self._body)
             self._body += body
 
-    def fill_large(self, large: LargeBody, data: bytes) -> bytes:
-        """Take a segment past the parser, which would copy it once more; returns what follows the body.
+    def body_in_progress(self) -> LargeBody | None:
+        """The large body that is being received."""
+        return self._large
 
-        When the body is complete the message is, and a fresh parser reads on.
-        """
-        used = large.fill(data)
-        self.received += used
-        if not large.full:
-            return b""
-        self.renew_parser()
-        self.on_message_complete()
-        return data[used:]
+    def body_grew(self, large: LargeBody, count: int) -> None:
+        """Note bytes that came past the parser; with the body the message is complete, and a fresh parser reads on."""
+        self.received += count
+        large.advance(count)
+        if large.full:
+            self.renew_parser()
+            self.on_message_complete()
 
     def take_body(self) -> bytes | bytearray | memoryview:
         """Hand the collected body over."""

@@ -159,7 +159,9 @@ class Exchange:
         self._service.refuse(request, error)
         request.finish()
 
-    def _decode_v2(self, call: Call, target: Target, length: bytes | None, body: Body, received_ns: int) -> InferRequest:
+    def _decode_v2(
+        self, call: Call, target: Target, length: bytes | None, body: Body, received_ns: int
+    ) -> InferRequest:
         if length is None:
             if len(body) > self._max_json_bytes:
                 self._check_json_size(len(body))

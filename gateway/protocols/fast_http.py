@@ -16,6 +16,7 @@ import httptools
 
 from gateway.core.clock import monotonic_ns
 from gateway.core.errors import Code, GatewayError, invalid
+from gateway.protocols.body_lane import BODY, HEAD, IDLE, LINGER
 from gateway.protocols.exchange import NO_REQUEST, NO_TARGET, Target
 from gateway.protocols.hot_call import HotCall
 from gateway.protocols.hot_lane import HotLane, KnownHead
@@ -36,7 +37,6 @@ from gateway.protocols.http_limits import (
 
 _log = logging.getLogger("gateway.http")
 
-IDLE, HEAD, BODY, LINGER = range(4)  # phases of a connection
 _LINGER_S = 2
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -46,14 +46,12 @@ class GatewayProtocol(HotLane):
 
     def __init__(self, door: HttpDoor, **uvicorn: Any) -> None:
         super().__init__(door, **uvicorn)
-        self.phase, self.since_s = HEAD, door.tick  # and when the phase began
         self._repeated: list[tuple[bytes, bytes]] = []  # headers given more than once, after the first
         self._head_bytes = 0  # of the head now coming in
         self._segment = 0  # bytes of the latest segment
         self._barren = self._barren_at = 0  # chunked: bytes since body bytes came; how many had come then
         self._plain_head = b""  # of a request that asks for an upgrade
         self._refusal: Refusal | None = None  # held back until earlier ASGI answers are out
-        self._target: Target | None = None
         self._body_limit = 0
         self._write_paused_s = 0
 
@@ -82,10 +80,6 @@ class GatewayProtocol(HotLane):
         known = self._known
         if known is not None and len(data) == known.size and self.phase == IDLE and self._recognises(known, data):
             return
-        if self._large is not None:
-            data = self.fill_large(self._large, data)
-            if not data or not self._keep_alive:
-                return
         self._segment = len(data)
         self._fresh = self.phase == IDLE  # the segment begins a message
         try:
@@ -97,8 +91,7 @@ class GatewayProtocol(HotLane):
 
     def _recognises(self, known: KnownHead, data: bytes) -> bool:
         """Serve a message whose head was seen before, where one begins here and nothing of uvicorn's is before it."""
-        ours = not self.pipeline and (self.cycle is None or self.cycle.response_complete)
-        if not ours or not data.startswith(known.head):
+        if not self.is_ours() or not data.startswith(known.head):
             return False
         try:
             self.serve_known(known, data)
@@ -109,9 +102,9 @@ class GatewayProtocol(HotLane):
     def _after(self, data: bytes) -> None:
         """Learn a whole message's head; bound what an unfinished head or chunked body may bring."""
         candidate, self._candidate = self._candidate, None
+        if candidate is not None and self._fresh:
+            self.learn(candidate, data)
         if self.phase == IDLE:
-            if candidate is not None and self._fresh:
-                self.learn(candidate, data)
             return
         limit = self.door.settings.max_header_bytes
         if self.phase == HEAD:
@@ -375,12 +368,7 @@ class GatewayProtocol(HotLane):
 
     def _is_hot(self, headers: dict[bytes, bytes]) -> bool:
         """Inflating happens off the loop: it is the ASGI path's work."""
-        return (
-            self.door.settings.hot_path
-            and b"content-encoding" not in headers
-            and not self.pipeline
-            and (self.cycle is None or self.cycle.response_complete)
-        )
+        return self.door.settings.hot_path and b"content-encoding" not in headers and self.is_ours()
 
     def _fall_through(self, headers: dict[bytes, bytes], expects: bool) -> None:
         """Go uvicorn's way, behind the answers that are due."""

@@ -1,5 +1,6 @@
 """Large binary bodies go past the parser into aligned memory: nothing about the answer may show it."""
 
+import gzip
 import json
 
 import numpy as np
@@ -71,3 +72,100 @@ async def test_size_that_does_not_fit_the_shape_is_named(client, wire, tensor):
     answer = await client.ask(request)
     assert answer.status == 400
     assert "input byte size mismatch for input 'INPUT0'" in answer.error
+
+
+async def test_requests_behind_a_known_large_head_get_their_own_answers(client, wire, tensor):
+    for n in range(5):
+        assert np.array_equal(tensor_of(await client.ask(request_of(wire, tensor + n))), tensor + n)
+
+
+@pytest.mark.parametrize("size", [150, 7_777, 65_536, 1 << 20])
+async def test_known_large_heads_in_pieces_or_in_company_are_read_as_ever(client, wire, tensor, size):
+    """Small, large and large again, cut anywhere: also within a head, and a message's end with the next one's head."""
+    small = wire.post(wire.document())
+    for _ in range(2):
+        tensor_of(await client.ask(request_of(wire, tensor)))
+    stream = request_of(wire, tensor + 1) + small + request_of(wire, tensor + 2) + request_of(wire, tensor + 3) + small
+    for at in range(0, len(stream), size):
+        client.send(stream[at : at + size])
+        await client.writer.drain()
+    assert np.array_equal(tensor_of(await client.answer()), tensor + 1)
+    assert (await client.answer()).json["outputs"][0]["data"] == [1, 2, 3, 4]
+    assert np.array_equal(tensor_of(await client.answer()), tensor + 2)
+    assert np.array_equal(tensor_of(await client.answer()), tensor + 3)
+    assert (await client.answer()).json["outputs"][0]["data"] == [1, 2, 3, 4]
+    assert np.array_equal(tensor_of(await client.ask(request_of(wire, tensor + 4))), tensor + 4)
+
+
+async def test_other_requests_after_a_large_one_are_served_as_ever(client, wire, tensor):
+    for _ in range(3):
+        tensor_of(await client.ask(request_of(wire, tensor)))
+        assert (await client.ask(wire.head(method="GET", path="/v2"))).status == 200
+        other = request_of(wire, tensor).replace(b"/v2/models/wide/", b"/v2/models/nope/")
+        assert (await client.ask(other)).status == 404
+        assert (await client.ask(wire.post(wire.document()))).json["outputs"][0]["data"] == [1, 2, 3, 4]
+
+
+async def test_garbage_after_a_large_request_is_refused(client, wire, tensor):
+    for _ in range(2):
+        tensor_of(await client.ask(request_of(wire, tensor)))
+    answer = await client.ask(b"\x00garbage\r\n\r\n" * 50)
+    assert answer.status == 400
+    assert answer.closes
+
+
+async def test_client_that_leaves_within_a_known_large_message_returns_its_bytes(served, client, wire, tensor):
+    request = request_of(wire, tensor)
+    for _ in range(2):
+        tensor_of(await client.ask(request))
+    client.send(request[:300_000])
+    await client.writer.drain()
+    await served.until(lambda: served.service.byte_budget.used > 0)
+    client.abort()
+    await served.until(lambda: served.service.byte_budget.used == 0)
+    assert served.service.in_flight == 0
+
+
+async def test_budget_holds_for_known_large_heads_too(served, client, wire, tensor):
+    request = request_of(wire, tensor)
+    for _ in range(2):
+        tensor_of(await client.ask(request))
+    budget = served.service.byte_budget
+    limit, budget.limit = budget.limit, 1
+    taken = budget.take(1)
+    try:
+        answer = await client.ask(request)
+    finally:
+        budget.give(1)
+        budget.limit = limit
+    assert taken
+    assert answer.status == 503
+    assert answer.headers["retry-after"] == "1"
+
+
+async def test_large_head_inside_a_body_is_no_request(served, client, wire, tensor):
+    """The body of another message that looks like the known one, alone in its segment."""
+    request = request_of(wire, tensor)
+    for _ in range(2):
+        tensor_of(await client.ask(request))
+    client.send(wire.head(f"Content-Length: {len(request)}"))
+    await client.writer.drain()
+    client.send(request)
+    assert (await client.answer()).status == 400  # a head is no JSON
+    assert np.array_equal(tensor_of(await client.ask(request)), tensor)
+
+
+async def test_known_large_head_waits_behind_answers_that_are_due(served, client, wire, tensor, plane):
+    """Behind one of the hot path and one of the ASGI path (compressed), both held by their model."""
+    request = request_of(wire, tensor)
+    for _ in range(2):
+        tensor_of(await client.ask(request))
+    packed = wire.post(gzip.compress(wire.document()), "Content-Encoding: gzip", path=wire.GATE)
+    for held in (wire.post(wire.document(), path=wire.GATE), packed):
+        client.send(held)
+        await served.until(lambda: plane.gate.held)
+        client.send(request)
+        await served.until(lambda: any(connection.received > 1000 for connection in served.connections))
+        plane.gate.release()
+        assert (await client.answer()).json["outputs"][0]["data"] == [1, 2, 3, 4]
+        assert np.array_equal(tensor_of(await client.answer()), tensor)
