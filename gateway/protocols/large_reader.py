@@ -109,20 +109,23 @@ class LargeReader(asyncio.BufferedProtocol):
         self._connection = connection
         self._body: LargeBody | None = None  # where the next bytes go; None = scratch
         self._begins = False  # `_body` is a guess about the next message
+        self._filled = False  # a body was just filled: uvloop asks at once whether more is there, mostly in vain
 
     def get_buffer(self, sizehint: int) -> memoryview:
         """Say where the next bytes belong. Called right before they are read."""
         connection = self._connection
         body = connection.body_in_progress()
         self._begins = body is None
-        if body is None:
+        if body is None and not self._filled:  # else an idle connection would hold memory for its next message
             body = connection.expected_body()
+        self._filled = False
         self._body = body
         return _scratch if body is None else body.rest
 
     def buffer_updated(self, nbytes: int) -> None:
         """Hand on what was read."""
         body, self._body = self._body, None
+        self._filled = body is not None and len(body.rest) == nbytes
         connection = self._connection
         if body is None:
             connection.data_received(bytes(_scratch[:nbytes]))
