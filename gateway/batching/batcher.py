@@ -9,6 +9,8 @@ import asyncio
 from collections import deque
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from gateway.batching.company import Company
 from gateway.batching.cost import CostTracker
 from gateway.batching.merge import merge, parameters_key, select, split, wanted_outputs
@@ -233,7 +235,7 @@ class Batcher:
     def _execute(self, batch: list[InferRequest], rows: int, reason: CloseReason) -> None:
         start = self._now()
         self._in_flight += 1
-        run = _Running(self, batch, rows, reason, start)
+        run = _Running(self, batch, rows, reason, start, start)
         try:
             inputs = merge(batch)
         except ValueError:
@@ -244,7 +246,10 @@ class Batcher:
             deadline = batch[0].deadline_ns
         call = ExecuteCall(inputs, wanted_outputs(batch), batch[0].parameters, deadline)
         run.submit_ns = self._now()
-        self._instance.submit(call, run)
+        if any(request.on_part is not None for request in batch):
+            self._instance.submit_stream(call, run.emit, run)
+        else:
+            self._instance.submit(call, run)
 
     def finished(self, run: _Running, result: ExecuteResult) -> None:
         """Take a batch's result. Called by the batch itself, once, on the loop."""
@@ -282,14 +287,27 @@ class Batcher:
             request.close_reason = reason
             request.compute_share_ns += elapsed * request.rows // rows
 
+    def stream(self, run: _Running, outputs: Mapping[str, Array]) -> None:
+        """Send one part of a streamed answer on; who is over, or does not stream, gets none of it."""
+        now = self._now()
+        try:
+            parts = self._divided(run.batch, outputs)
+        except (ValueError, KeyError):
+            return  # the end of the answer will be as wrong, and that is told
+        for request, part in zip(run.batch, parts, strict=True):
+            request.timeline.first_part = request.timeline.first_part or now
+            request.emit(InferResponse(part))
+
+    def _divided(self, batch: list[InferRequest], outputs: Mapping[str, Array]) -> list[dict[str, Tensor]]:
+        if self._merging:
+            return split(outputs, self._datatypes, batch)
+        whole = {name: Tensor(self._datatypes[name], array) for name, array in outputs.items()}
+        return [select(whole, batch[0])]
+
     def _answer(self, run: _Running, outputs: Mapping[str, Array]) -> None:
         batch = run.batch
         try:
-            if self._merging:
-                parts = split(outputs, self._datatypes, batch)
-            else:
-                whole = {name: Tensor(self._datatypes[name], array) for name, array in outputs.items()}
-                parts = [select(whole, batch[0])]
+            parts = self._divided(batch, outputs)
         except (ValueError, KeyError) as exc:
             for request in batch:
                 self._deliver(request, GatewayError(Code.INTERNAL, f"{_id(request)}model answered wrongly: {exc}"))
@@ -302,17 +320,17 @@ class Batcher:
             self._order.settle(request, InferResponse(part))
 
     def _failed(self, batch: list[InferRequest], error: ExecutionFailed) -> None:
-        if len(batch) > 1:
+        if len(batch) > 1 and not any(request.timeline.first_part for request in batch):
             for request in batch:
                 request.shape_key = ("alone", id(request))
                 self._enqueue(request)
             self._schedule()
             return
-        request = batch[0]
-        code = Code.INVALID_ARGUMENT if error.bad_input else Code.INTERNAL
-        if request.deadline_ns and self._now() >= request.deadline_ns:
-            code = Code.DEADLINE  # runtimes refuse what is late, maybe before the sweep has seen it
-        self._deliver(request, GatewayError(code, f"{_id(request)}{error.message}"))
+        for request in batch:
+            code = Code.INVALID_ARGUMENT if error.bad_input else Code.INTERNAL
+            if request.deadline_ns and self._now() >= request.deadline_ns:
+                code = Code.DEADLINE  # runtimes refuse what is late, maybe before the sweep has seen it
+            self._deliver(request, GatewayError(code, f"{_id(request)}{error.message}"))
 
     def _deliver(self, request: InferRequest, outcome: Outcome) -> None:
         if self._order is None:
@@ -340,23 +358,21 @@ class Batcher:
         self._schedule()
 
 
-class _Running:
+class _Running(msgspec.Struct, eq=False):
     """One batch in flight; it is the `done` callback of its execution."""
 
-    __slots__ = ("batch", "batcher", "reason", "rows", "start_ns", "submit_ns")
-
-    def __init__(
-        self, batcher: Batcher, batch: list[InferRequest], rows: int, reason: CloseReason, start_ns: int
-    ) -> None:
-        self.batcher = batcher
-        self.batch = batch
-        self.rows = rows
-        self.reason = reason
-        self.start_ns = start_ns
-        self.submit_ns = start_ns
+    batcher: Batcher
+    batch: list[InferRequest]
+    rows: int
+    reason: CloseReason
+    start_ns: int
+    submit_ns: int
 
     def __call__(self, result: ExecuteResult) -> None:
         self.batcher.finished(self, result)
+
+    def emit(self, outputs: Mapping[str, Array]) -> None:
+        self.batcher.stream(self, outputs)
 
 
 def _batch_record(run: _Running, end: int, ok: bool) -> BatchRecord:

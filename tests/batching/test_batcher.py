@@ -608,3 +608,56 @@ async def test_a_dear_model_is_not_kept_waiting_for_a_door_that_trickles(desk):
         del desk.batches[:]
         await trickle(desk, 3, 0.0001)
         assert desk.sizes == [1, 2]  # the second batch formed while the first was executed
+
+
+@pytest.mark.parametrize("max_batch_size", [0, 8])
+async def test_parts_of_a_streamed_answer_reach_each_request_as_its_own_rows(desk, answer, max_batch_size, virtual_time):
+    desk = desk(script={"delay_ns": 2 * MS, "parts": 3}, max_batch_size=max_batch_size)
+    got = {}
+    requests = [
+        desk.send(value, on_part=lambda part, value=value: got.setdefault(value, []).append(part)) for value in (1, 2)
+    ]
+    unary = desk.send(3)
+    await settled(desk)
+    for request, value in zip(requests, (1, 2), strict=True):
+        assert [part.outputs["OUTPUT0"].array.tolist() for part in got[value]] == [[[value, value]]] * 2
+        assert answer(request).tolist() == [[value, value]]  # the last part is the answer
+        assert request.timeline.execute_start + 2 * MS == request.timeline.first_part
+    assert answer(unary).tolist() == [[3, 3]]
+
+
+async def test_a_request_that_does_not_stream_gets_one_answer_of_a_model_that_could(desk, answer):
+    desk = desk(script={"delay_ns": 2 * MS, "parts": 3}, max_batch_size=0)
+    request = desk.send(1)
+    await settled(desk)
+    assert answer(request).tolist() == [[1, 1]]
+    assert request.timeline.first_part == 0
+
+
+async def test_no_part_follows_the_end_of_a_request(desk):
+    desk = desk(script={"delay_ns": 2 * MS, "parts": 5}, max_batch_size=0)
+    parts = []
+    request = desk.send(1, on_part=parts.append)
+    await asyncio.sleep(0.005)
+    request.fail(Code.CANCELLED, "gone")
+    await settled(desk)
+    assert len(parts) == 2
+
+
+async def test_a_streamed_batch_that_fails_midway_is_not_repeated(desk, make_request):
+    """Its parts are out: a second execution would send them again."""
+    desk = desk(max_batch_size=8)
+
+    def submit_stream(call, emit, done):
+        desk.calls.append(call)
+        emit({"OUTPUT0": call.inputs["INPUT0"]})
+        done(ExecutionFailed("broke"))
+        return nothing_to_cancel
+
+    desk.instance.submit_stream = submit_stream
+    parts = []
+    requests = [desk.send(value, on_part=parts.append) for value in (1, 2)]
+    await settled(desk)
+    assert len(parts) == 2
+    assert len(desk.calls) == 1
+    assert [request.outcome.code for request in requests] == [Code.INTERNAL, Code.INTERNAL]

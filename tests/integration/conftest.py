@@ -54,12 +54,13 @@ def write_extra(root):
     one = {"inputs": ["INPUT0:FP32:-1,4"]}
     write_echo(root, "echo", one, "max_batch_size: 8\n")
     write_echo(root, "slow", {**one, "delay_ns": 100_000_000}, "max_batch_size: 1\n")
+    write_echo(root, "parts", {**one, "parts": 3, "delay_ns": 1_000_000}, "max_batch_size: 8\ndynamic_batching {}\n")
     return root
 
 
 @pytest.fixture(scope="session")
 def extra_repository(tmp_path_factory):
-    """Identity models of every datatype, and echo models: one fast, one slow with one slot."""
+    """Identity models of every datatype, and echo models: one fast, one slow with one slot, one that answers in parts."""
     return write_extra(tmp_path_factory.mktemp("extra"))
 
 

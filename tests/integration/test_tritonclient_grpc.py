@@ -120,6 +120,25 @@ def test_the_final_answer_is_marked_for_those_who_ask(sync):
     sync.stop_stream()
 
 
+def test_a_model_that_answers_in_parts_streams_each_as_it_comes(sync):
+    answers = queue.Queue()
+    sync.start_stream(lambda result, error: answers.put((result, error)))
+    for i in range(4):
+        sync.async_stream_infer("parts", [tensor(row(i))], request_id=str(i), enable_empty_final_response=True)
+    for i in range(4):
+        for final in (False, False, True):
+            result, error = answers.get(timeout=WAIT_S)
+            assert error is None
+            response = result.get_response()
+            assert (response.id, response.parameters["triton_final_response"].bool_param) == (str(i), final)
+            np.testing.assert_array_equal(result.as_numpy("OUTPUT0"), row(i))
+    sync.stop_stream()
+
+
+def test_a_model_that_answers_in_parts_gives_the_last_to_a_unary_call(sync):
+    np.testing.assert_array_equal(sync.infer("parts", [tensor(row(5))]).as_numpy("OUTPUT0"), row(5))
+
+
 def test_a_stream_can_be_cancelled(sync):
     answers = queue.Queue()
     sync.start_stream(lambda result, error: answers.put((result, error)))
