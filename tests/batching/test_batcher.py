@@ -611,7 +611,7 @@ async def test_a_dear_model_is_not_kept_waiting_for_a_door_that_trickles(desk):
 
 
 @pytest.mark.parametrize("max_batch_size", [0, 8])
-async def test_parts_of_a_streamed_answer_reach_each_request_as_its_own_rows(desk, answer, max_batch_size, virtual_time):
+async def test_parts_of_a_streamed_answer_reach_each_request_as_its_own_rows(desk, answer, max_batch_size):
     desk = desk(script={"delay_ns": 2 * MS, "parts": 3}, max_batch_size=max_batch_size)
     got = {}
     requests = [

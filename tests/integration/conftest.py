@@ -60,7 +60,7 @@ def write_extra(root):
 
 @pytest.fixture(scope="session")
 def extra_repository(tmp_path_factory):
-    """Identity models of every datatype, and echo models: one fast, one slow with one slot, one that answers in parts."""
+    """Identity models of every datatype, and echo models: one fast, one slow (one slot), one in parts."""
     return write_extra(tmp_path_factory.mktemp("extra"))
 
 
