@@ -84,20 +84,23 @@ def client_input(admin: str, model: str, kind: str | None) -> Mapping[str, Any]:
     """Find the model's `[client.input]`: from the running gateway, else from the repository beside us."""
     from gateway.cli import client
 
+    reason = f"model {model} has no [client.input]:"
     try:
         answer = client.call(admin, f"/admin/v1/models/{quote(model, safe='')}")
         found: Mapping[str, Any] = answer.get("client_input") or {}
-    except root.Failure:
-        found = _from_repository(model)
+    except root.Failure as failure:
+        path = root.settings().settings.model_repository / model / "model.toml"
+        found = _from_repository(path)
+        if not path.is_file():
+            reason = f"the model's [client.input] cannot be found: {failure}; name the admin port by --admin-url, or"
     if kind:
         return {**found, "kind": kind}
     if not found:
-        raise root.Failure(f"model {model} has no [client.input]: say how to read the file, for example --as json")
+        raise root.Failure(f"{reason} say how to read the file, for example --as json")
     return found
 
 
-def _from_repository(model: str) -> Mapping[str, Any]:
-    path = root.settings().settings.model_repository / model / "model.toml"
+def _from_repository(path: Path) -> Mapping[str, Any]:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError):

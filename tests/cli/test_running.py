@@ -49,6 +49,11 @@ def test_infer_finds_client_input_in_the_repository_without_the_admin_port(clien
     monkeypatch.setenv("GATEWAY_MODEL_REPOSITORY", str(repository))
     assert client("infer", "scores", "rows.csv").out == "green 0.70\n"
     assert "say how to read the file" in client("infer", "plain", "rows.csv").err
+    monkeypatch.setenv("GATEWAY_MODEL_REPOSITORY", str(nowhere))
+    error = client("infer", "scores", "rows.csv").err
+    assert "no gateway answers" in error  # it may well have a [client.input]
+    assert "--admin-url" in error
+    assert "has no" not in error
 
 
 @pytest.mark.parametrize(
