@@ -15,7 +15,7 @@ from gateway.batching.company import Company
 from gateway.batching.cost import CostTracker
 from gateway.batching.merge import merge, parameters_key, select, split, wanted_outputs
 from gateway.batching.order import ArrivalOrder
-from gateway.batching.policy import BatchingSettings, CloseReason, Run, Waiting, decide
+from gateway.batching.policy import BatchingSettings, CloseReason, Run, Waiting, decide, may_run_incomplete
 from gateway.core.clock import NS_PER_S, NS_PER_US, Clock, monotonic_ns
 from gateway.core.errors import Code, GatewayError
 from gateway.core.timeline import BatchObserver, BatchRecord
@@ -103,9 +103,10 @@ class Batcher:
             request.shape_key = (request.shape_key, *parameters_key(request.parameters))
         if self._order is not None:
             self._order.enter(request)
-        self._enqueue(request)
+        group = self._enqueue(request)
         if request.trickles and self._idle_slots() > 0:
-            if self._timer is None or self._company.complete(self._waiting):
+            complete = self._company.complete(self._waiting)
+            if complete or self._timer is None or may_run_incomplete(group.rows, self._settings):
                 self._kick()
         elif not self._scheduled:  # also with all slots busy: asking here would cost each request what a tick costs
             # One tick of gathering: requests parsed in the same poll round join this batch (32 instead of 16
@@ -113,13 +114,14 @@ class Batcher:
             self._scheduled = True
             self._loop.call_soon(self._kick)
 
-    def _enqueue(self, request: InferRequest) -> None:
+    def _enqueue(self, request: InferRequest) -> _Group:
         group = self._groups.get(request.shape_key)
         if group is None:
             group = self._groups[request.shape_key] = _Group()
         group.queue.append(request)
         group.rows += request.rows
         self._waiting += 1
+        return group
 
     def _idle_slots(self) -> int:
         slots = self._instance.slots
@@ -177,8 +179,8 @@ class Batcher:
 
     def _waiting_in(self, group: _Group) -> Waiting:
         queue, company = group.queue, self._company
-        oldest_ns, newest = queue[0].timeline.queued, queue[-1]
-        until_ns = company.until_ns(len(queue), oldest_ns) if newest.trickles else 0
+        oldest_ns = queue[0].timeline.queued
+        until_ns = company.until_ns(len(queue), oldest_ns, queue[0].deadline_ns) if queue[-1].trickles else 0
         return Waiting(group.rows if self._merging else 1, oldest_ns, company.rows, until_ns)
 
     def _by_age(self) -> list[tuple[tuple[object, ...] | None, _Group]]:

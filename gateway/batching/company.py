@@ -43,6 +43,12 @@ class Company(msgspec.Struct, gc=False):
         """Tell whether all that are expected are here."""
         return requests >= self.requests and not self.searching
 
-    def until_ns(self, requests: int, oldest_ns: int) -> int:
-        """Until when `requests`, delivered one by one, should wait for more; 0 = no longer."""
-        return 0 if self.complete(requests) else oldest_ns + _LONGEST_NS
+    def until_ns(self, requests: int, oldest_ns: int, deadline_ns: int = 0) -> int:
+        """Until when `requests`, delivered one by one, should wait for more; 0 = no longer.
+
+        Never into the last 2 ms before `deadline_ns`, the oldest one's (0 = it has none).
+        """
+        if self.complete(requests):
+            return 0
+        until_ns = oldest_ns + _LONGEST_NS
+        return min(until_ns, max(deadline_ns - _LONGEST_NS, 0)) if deadline_ns else until_ns

@@ -661,3 +661,32 @@ async def test_a_streamed_batch_that_fails_midway_is_not_repeated(desk, make_req
     assert len(parts) == 2
     assert len(desk.calls) == 1
     assert [request.outcome.code for request in requests] == [Code.INTERNAL, Code.INTERNAL]
+
+
+@pytest.mark.parametrize(
+    ("settings", "rows"),
+    [
+        ({"max_queue_delay_us": 50_000, "preferred_batch_sizes": (4,)}, [1, 1, 1, 1]),
+        ({"max_queue_delay_us": 50_000, "max_batch_size": 4}, [2, 2]),
+        ({"max_batch_size": 8}, [4, 4]),
+        ({"preferred_batch_sizes": (4,)}, [2, 2]),
+    ],
+)
+async def test_a_door_that_trickles_does_not_put_off_a_batch_that_is_due(desk, settings, rows):
+    desk = desk(**settings)
+    for _ in range(20):  # so that more are expected than will come
+        await trickle(desk, 4, 0.0001)
+    for count in rows:
+        last = desk.send(1, rows=count, trickles=True)
+        await asyncio.sleep(0.0001)
+    assert last.outcome is not None
+
+
+async def test_a_request_whose_deadline_is_near_is_executed_in_time_although_more_are_expected(desk, virtual_time):
+    desk = desk(max_batch_size=64)
+    for _ in range(20):
+        await trickle(desk, 6, 0.0001)
+    request = desk.send(1, trickles=True, deadline_ns=virtual_time() + 3 * MS)
+    await settled(desk)
+    assert request.record().code is Code.OK
+    assert request.timeline.execute_start - request.timeline.queued == pytest.approx(1 * MS, abs=1000)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -35,6 +36,13 @@ def test_as_many_are_waited_for_as_came_together_and_two_milliseconds_at_most():
     company = after(5)
     assert company.until_ns(4, 7) == 7 + 2 * MS
     assert company.until_ns(5, 7) == 0
+
+
+@pytest.mark.parametrize(
+    ("deadline_ms", "until_ms"), [(0, 2), (60_000, 2), (4, 2), (3.5, 1.5), (2, 0), (1, 0), (0.001, 0)]
+)
+def test_nobody_waits_into_the_last_moments_before_a_deadline(deadline_ms, until_ms):
+    assert after(5).until_ns(1, 0, int(deadline_ms * MS)) == until_ms * MS
 
 
 def test_a_crowd_that_shrinks_is_forgotten_over_a_few_batches():
