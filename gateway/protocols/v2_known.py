@@ -4,14 +4,14 @@ A client repeats its requests but for their numbers. The JSON header of the bina
 the JSON form all that stands around the flat arrays of `data` does. Both are decoded once by `v2`; after that equal
 text means equal fields, for JSON is context-free: between the same tokens one array of numbers may stand for another.
 Whatever is not exactly as remembered takes the whole codec, so there is one judge of what is valid.
-Cost, tiny model: 1.5 us instead of 2.5 (JSON) and 1.4 instead of 4.2 (binary).
+Cost for 16 floats: 2.5 us instead of 3.2 (JSON) and 1.4 instead of 4.4 (binary).
 """
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -41,18 +41,21 @@ class Decoded(msgspec.Struct, gc=False):
     binary: bool = False
 
 
-class _Input(msgspec.Struct, frozen=True, gc=False):
+class _Input(NamedTuple):  # unpacked whole: one step where attributes would be five
     name: str
     datatype: str
-    dtype: np.dtype[Any]
     shape: tuple[int, ...]
+    dtype: np.dtype[Any]
     size: int  # bytes of the tensor
 
 
-class _Hole(msgspec.Struct, frozen=True, gc=False):
+class _Hole(NamedTuple):
     """Where an array of numbers stands in a JSON text, and the text after it up to the next hole or the end."""
 
-    input: _Input
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
     numbers: Callable[[bytes], list[Any]]
     pack: Callable[..., bytes]
     after: bytes
@@ -83,9 +86,9 @@ def decode(model: str, version: str, body: tensors.Buffer, header_length: int | 
         return None
     inputs = {}
     at = header_length
-    for item in known.inputs:
-        inputs[item.name] = Tensor(item.datatype, np.ndarray(item.shape, item.dtype, body, at))
-        at += item.size
+    for name, datatype, shape, dtype, size in known.inputs:
+        inputs[name] = Tensor(datatype, np.ndarray(shape, dtype, body, at))
+        at += size
     return Decoded(InferRequest(model, version, known.id, inputs, known.outputs), known.binary)
 
 
@@ -96,13 +99,11 @@ def _decode_json(model: str, version: str, body: bytes) -> Decoded | None:
         return None
     inputs = {}
     try:
-        for hole in known.holes:
+        for name, datatype, shape, dtype, numbers, pack, after in known.holes:
             end = body.find(_CLOSE, start) + 1
-            item = hole.input
-            packed = hole.pack(*hole.numbers(body[start:end]))
-            inputs[item.name] = Tensor(item.datatype, np.ndarray(item.shape, item.dtype, packed))
-            start = end + len(hole.after)
-            if body[end:start] != hole.after:
+            inputs[name] = Tensor(datatype, np.ndarray(shape, dtype, pack(*numbers(body[start:end]))))
+            start = end + len(after)
+            if body[end:start] != after:
                 return None
     except (ValueError, struct.error, OverflowError):  # not all numbers, of another count, or out of range
         return None
@@ -153,7 +154,7 @@ def _learn_json(decoded: Decoded, body: bytes, data: Sequence[msgspec.Raw]) -> N
     ends = [begin for begin, _ in spans[1:]] + [len(body)]
     holes = [
         _Hole(
-            item,
+            *item[:4],
             (_FLOATS if item.datatype in ("FP32", "FP64") else _INTEGERS).decode,
             struct.Struct(f"<{item.size // item.dtype.itemsize}{_FORMATS[item.datatype]}").pack,
             body[end:next_begin],
@@ -168,7 +169,7 @@ def _inputs(request: InferRequest) -> tuple[_Input, ...]:
     if not all(tensor.array.size for tensor in request.inputs.values()):
         return ()
     return tuple(
-        _Input(name, tensor.datatype, DTYPES[tensor.datatype], tensor.array.shape, tensor.array.nbytes)
+        _Input(name, tensor.datatype, tensor.array.shape, DTYPES[tensor.datatype], tensor.array.nbytes)
         for name, tensor in request.inputs.items()
     )
 
