@@ -41,7 +41,6 @@ def compose(folder: Path, written: Proto, toml: ModelToml, facts: ModelFacts) ->
         preserve_ordering=batching.preserve_ordering,
         max_queue_size=queue.max_queue_size,
         queue_timeout_us=queue.default_timeout_microseconds,
-        allow_timeout_override=queue.allow_timeout_override,
         instances=options.instances,
         labels=MappingProxyType(dict(find_labels(folder, proto, facts))),
         optional_inputs=frozenset(tensor.name for tensor in proto.input if tensor.optional),

@@ -79,7 +79,6 @@ class ModelConfig:
     preserve_ordering: bool = False
     max_queue_size: int = 0  # 0 = the server's default
     queue_timeout_us: int = 0
-    allow_timeout_override: bool = False
     instances: int = 0  # 0 = the runtime's choice
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: NOTHING)
     optional_inputs: frozenset[str] = frozenset()
