@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from gateway.batching.company import Company
+from gateway.batching.company import LONGEST_NS, Company
 from gateway.batching.cost import CostTracker
+from gateway.batching.group import Group
 from gateway.batching.merge import merge, parameters_key, select, split, wanted_outputs
 from gateway.batching.order import ArrivalOrder
 from gateway.batching.policy import BatchingSettings, CloseReason, Run, Waiting, decide, may_run_incomplete
@@ -21,16 +22,6 @@ from gateway.core.errors import Code, GatewayError
 from gateway.core.timeline import BatchObserver, BatchRecord
 from gateway.core.types import InferRequest, InferResponse, Outcome, Tensor
 from runtimes.base import Array, ExecuteCall, ExecuteResult, ExecutionFailed, Instance
-
-
-class _Group:
-    """Requests that may share a batch (equal row shapes), oldest first. `rows` counts dead ones too until met."""
-
-    __slots__ = ("queue", "rows")
-
-    def __init__(self) -> None:
-        self.queue: deque[InferRequest] = deque()
-        self.rows = 0
 
 
 class Batcher:
@@ -61,8 +52,9 @@ class Batcher:
         self._on_batch = tuple(on_batch)
         self._now = now
         self._loop = asyncio.get_running_loop()
-        self._groups: dict[tuple[object, ...] | None, _Group] = {}
+        self._groups: dict[tuple[object, ...] | None, Group] = {}
         self._waiting = 0  # requests in all groups, dead ones included until met
+        self._present = 0  # of them, when batches were last started: a crowd of several shapes is one crowd
         self._in_flight = 0  # batches
         self._company = Company()
         self._scheduled = False  # a kick is on the loop's ready list
@@ -105,8 +97,7 @@ class Batcher:
             self._order.enter(request)
         group = self._enqueue(request)
         if request.trickles and self._idle_slots() > 0:
-            complete = self._company.complete(self._waiting)
-            if complete or self._timer is None or may_run_incomplete(group.rows, self._settings):
+            if self._timer is None or self._may_run(request, group):
                 self._kick()
         elif not self._scheduled:  # also with all slots busy: asking here would cost each request what a tick costs
             # One tick of gathering: requests parsed in the same poll round join this batch (32 instead of 16
@@ -114,12 +105,11 @@ class Batcher:
             self._scheduled = True
             self._loop.call_soon(self._kick)
 
-    def _enqueue(self, request: InferRequest) -> _Group:
+    def _enqueue(self, request: InferRequest) -> Group:
         group = self._groups.get(request.shape_key)
         if group is None:
-            group = self._groups[request.shape_key] = _Group()
-        group.queue.append(request)
-        group.rows += request.rows
+            group = self._groups[request.shape_key] = Group()
+        group.add(request)
         self._waiting += 1
         return group
 
@@ -142,6 +132,7 @@ class Batcher:
 
     def _kick(self) -> None:
         self._scheduled = False
+        self._present = self._waiting
         for _ in range(self._idle_slots()):
             if not self._start_one():
                 break
@@ -167,7 +158,7 @@ class Batcher:
             self._order.release()
         return False
 
-    def _ripe(self, now: int) -> tuple[tuple[object, ...] | None, _Group | None, Run | None]:
+    def _ripe(self, now: int) -> tuple[tuple[object, ...] | None, Group | None, Run | None]:
         """The oldest group that need not wait for its delay, and what to run of it; sets the timer for others."""
         for key, group in self._by_age():
             waiting = self._waiting_in(group)
@@ -177,13 +168,20 @@ class Batcher:
             self._arm(decision.until_ns)
         return None, None, None
 
-    def _waiting_in(self, group: _Group) -> Waiting:
-        queue, company = group.queue, self._company
-        oldest_ns = queue[0].timeline.queued
-        until_ns = company.until_ns(len(queue), oldest_ns, queue[0].deadline_ns) if queue[-1].trickles else 0
+    def _waiting_in(self, group: Group) -> Waiting:
+        company, oldest_ns = self._company, group.oldest_ns
+        until_ns = company.until_ns(self._present, oldest_ns, group.deadline_ns) if group.patient else 0
         return Waiting(group.rows if self._merging else 1, oldest_ns, company.rows, until_ns)
 
-    def _by_age(self) -> list[tuple[tuple[object, ...] | None, _Group]]:
+    def _may_run(self, request: InferRequest, group: Group) -> bool:
+        """Tell whether `request` may make `decide` say something else than the timer was armed for."""
+        return (
+            self._company.complete(self._waiting)
+            or request.deadline_ns < self._timer_ns + LONGEST_NS
+            or may_run_incomplete(group.rows, self._settings, self._costs.model)
+        )
+
+    def _by_age(self) -> list[tuple[tuple[object, ...] | None, Group]]:
         """Groups by their longest waiting request (without a delay only the first); dead heads are dropped."""
         for key in list(self._groups):
             group = self._groups[key]
@@ -196,12 +194,13 @@ class Batcher:
         groups = self._groups.items()
         if len(groups) < 2:
             return list(groups)
-        if self._settings.max_queue_delay_us or self._costs.model.worth_waiting_ns():
+        waiting = self._settings.max_queue_delay_us or self._costs.model.worth_waiting_ns()
+        if waiting or any(group.patient for _, group in groups):
             return sorted(groups, key=_age)
         return [min(groups, key=_age)]
 
     def _take(
-        self, key: tuple[object, ...] | None, group: _Group, limit: int, now: int
+        self, key: tuple[object, ...] | None, group: Group, limit: int, now: int
     ) -> tuple[list[InferRequest], int, list[InferRequest]]:
         """Remove requests of up to `limit` rows (at least one request) from the group; late ones are apart."""
         batch: list[InferRequest] = []
@@ -392,8 +391,8 @@ def _batch_record(run: _Running, end: int, ok: bool) -> BatchRecord:
     )
 
 
-def _age(item: tuple[tuple[object, ...] | None, _Group]) -> int:
-    return item[1].queue[0].timeline.queued
+def _age(item: tuple[tuple[object, ...] | None, Group]) -> int:
+    return item[1].oldest_ns
 
 
 def _id(request: InferRequest) -> str:

@@ -10,7 +10,7 @@ import msgspec
 
 from gateway.core.clock import NS_PER_MS
 
-_LONGEST_NS = 2 * NS_PER_MS  # 3 and 4 ms gained nothing more with 32 calls in flight (docs/decisions/0005)
+LONGEST_NS = 2 * NS_PER_MS  # 3 and 4 ms gained nothing more with 32 calls in flight (docs/decisions/0005)
 _FIRST_SEARCH, _RAREST_SEARCH = 16, 1024  # batches from one search to the next
 
 
@@ -50,5 +50,5 @@ class Company(msgspec.Struct, gc=False):
         """
         if self.complete(requests):
             return 0
-        until_ns = oldest_ns + _LONGEST_NS
-        return min(until_ns, max(deadline_ns - _LONGEST_NS, 0)) if deadline_ns else until_ns
+        until_ns = oldest_ns + LONGEST_NS
+        return min(until_ns, max(deadline_ns - LONGEST_NS, 0)) if deadline_ns else until_ns

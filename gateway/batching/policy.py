@@ -97,9 +97,11 @@ def decide(waiting: Waiting, now_ns: int, idle_slots: int, settings: BatchingSet
     return Wait(until_ns) if now_ns < until_ns else _now(rows, CloseReason.IDLE, idle_slots, settings, cost)
 
 
-def may_run_incomplete(rows: int, settings: BatchingSettings) -> bool:
+def may_run_incomplete(rows: int, settings: BatchingSettings, cost: CostModel) -> bool:
     """Tell whether `decide` may say Run although more are expected than are there; else nobody need ask it."""
-    return rows >= settings.max_batch_size or bool(settings.max_queue_delay_us or settings.preferred_batch_sizes)
+    if rows >= settings.max_batch_size or settings.max_queue_delay_us or settings.preferred_batch_sizes:
+        return True
+    return cost.predict(1) >= _DOOR_MATTERS_BELOW_NS
 
 
 def _patient_until_ns(waiting: Waiting, cost: CostModel) -> int:

@@ -69,6 +69,7 @@ class GatewayProtocol(HotLane):
             self.pending.popleft().abandon()
         self.drop_body()
         self.drop_cycles()
+        self._reader = None  # it holds this connection
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -97,6 +98,8 @@ class GatewayProtocol(HotLane):
             self.serve_known(known, data)
         except Refusal as refusal:
             self._refuse(refusal)
+        except Exception as error:
+            self.failed(error)
         return True
 
     def _after(self, data: bytes) -> None:
@@ -132,8 +135,12 @@ class GatewayProtocol(HotLane):
         elif isinstance(reason, Refusal):
             self._refuse(reason)
         else:
-            _log.error("failure in a parser callback", exc_info=reason)
-            self._refuse(Refusal(GatewayError(Code.INTERNAL, "internal error")))
+            self.failed(reason)
+
+    def failed(self, error: BaseException | None) -> None:
+        """Answer 500 for something nobody foresaw, and close."""
+        _log.error("failure in a parser callback", exc_info=error)
+        self._refuse(Refusal(GatewayError(Code.INTERNAL, "internal error")))
 
     def eof_received(self) -> None:
         """Close: see connection_lost."""

@@ -27,6 +27,7 @@ class KnownHead(msgspec.Struct, frozen=True, gc=False):
 
     head: bytes
     size: int
+    url: bytes
     target: Target
     headers: dict[bytes, bytes]
     tensors_at: int = 0  # of a large body, where in it they begin
@@ -62,13 +63,13 @@ class HotLane(BodyLane):
         # One end of a head, at its end: no second message.
         if head.startswith(b"POST ") and head.endswith(_END) and head.count(_END) == 1:
             tensors_at = int(headers[b"inference-header-content-length"]) if large else 0
-            self._known = KnownHead(head, len(head) + length, target, headers, tensors_at)
+            self._known = KnownHead(head, len(head) + length, self.url, target, headers, tensors_at)
 
     def expect_body(self, length: int, tensors_at: bytes | None) -> None:
         """Prepare for a body; from the first large one on the socket is read in place. Raises Refusal."""
         super().expect_body(length, tensors_at)
         if self._large is not None and self._reader is None:
-            self._reader = LargeReader(self)
+            self._reader = LargeReader(self)  # type: ignore[arg-type]  # `failed` is the subclass's
             self.transport.pause_reading()  # uvloop looks at the kind of protocol when reading starts
             self.transport.set_protocol(self._reader)
             if not self.flow.read_paused:
@@ -93,6 +94,7 @@ class HotLane(BodyLane):
             return False
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
+        self.url = known.url
         self._begun_ns = monotonic_ns()
         self._taken = length
         self._header_map = known.headers
@@ -108,6 +110,7 @@ class HotLane(BodyLane):
     def serve_known(self, known: KnownHead, data: bytes) -> None:
         """Do as the parser's callbacks would: the same head passed the same checks before. Raises Refusal."""
         body = data[len(known.head) :]
+        self.url = known.url
         self._begun_ns = monotonic_ns()
         self._header_map = known.headers
         self.received = len(body)
@@ -118,9 +121,9 @@ class HotLane(BodyLane):
         """Hand a whole request inward; its answer comes by `HotCall.done`, maybe before this returns."""
         exchange = self.door.exchange
         call = HotCall(target, NO_REQUEST, protocol=self, keep_alive=self._keep_alive, taken=self._taken)  # type: ignore[arg-type]
-        self._taken = 0
         request = exchange.begin(call, self._header_map, body, self._begun_ns)
         self.pending.append(call)
+        self._taken = 0  # from here on the call's to give back
         request.on_outcome.append(call.done)
         exchange.dispatch(call)
         if len(self.pending) >= self.door.settings.max_pipelined:

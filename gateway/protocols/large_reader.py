@@ -85,6 +85,10 @@ class Connection(Protocol):
         """Take the first `count` bytes of a message in the expected place; False where it is another message."""
         ...
 
+    def failed(self, error: Exception, /) -> None:
+        """Answer for something nobody foresaw."""
+        ...
+
     def eof_received(self) -> bool | None:
         """The client has stopped sending."""
         ...
@@ -127,19 +131,23 @@ class LargeReader(asyncio.BufferedProtocol):
         body, self._body = self._body, None
         self._filled = body is not None and len(body.rest) == nbytes
         connection = self._connection
-        if body is None:
-            connection.data_received(bytes(_scratch[:nbytes]))
-        elif not self._begins:
-            connection.body_grew(body, nbytes)
-        elif not connection.message_began(body, nbytes):
-            connection.data_received(bytes(body.lead(nbytes)))
+        try:
+            if body is None:
+                connection.data_received(bytes(_scratch[:nbytes]))
+            elif not self._begins:
+                connection.body_grew(body, nbytes)
+            elif not connection.message_began(body, nbytes):
+                connection.data_received(bytes(body.lead(nbytes)))
+        except Exception as error:
+            connection.failed(error)
 
     def eof_received(self) -> bool | None:
         """Pass on."""
         return self._connection.eof_received()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Pass on."""
+        """Pass on; hold nothing any more."""
+        self._body = None
         self._connection.connection_lost(exc)
 
     def pause_writing(self) -> None:

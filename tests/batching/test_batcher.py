@@ -690,3 +690,47 @@ async def test_a_request_whose_deadline_is_near_is_executed_in_time_although_mor
     await settled(desk)
     assert request.record().code is Code.OK
     assert request.timeline.execute_start - request.timeline.queued == pytest.approx(1 * MS, abs=1000)
+
+
+@pytest.fixture
+async def expecting(desk):
+    """A desk that expects eight calls together, with two idle slots."""
+    made = desk(max_batch_size=64, slots=2)
+    for _ in range(30):
+        await trickle(made, 8, 0.0001)
+    return made
+
+
+async def test_a_request_in_a_hurry_among_those_that_trickle_in_is_executed_in_time(expecting, virtual_time):
+    expecting.send(1, trickles=True)
+    hurried = expecting.send(2, deadline_ns=virtual_time() + MS)
+    expecting.send(3, trickles=True)
+    await settled(expecting)
+    assert hurried.record().code is Code.OK
+
+
+async def test_the_nearest_deadline_counts_whoever_came_first(expecting, virtual_time):
+    expecting.send(1, trickles=True, deadline_ns=virtual_time() + 60_000 * MS)
+    await asyncio.sleep(0.0001)
+    near = expecting.send(2, trickles=True, deadline_ns=virtual_time() + int(1.5 * MS))
+    await settled(expecting)
+    assert near.record().code is Code.OK
+
+
+async def test_a_shape_that_waits_for_company_does_not_hold_up_another(expecting, virtual_time):
+    waiting = expecting.send(1, trickles=True)
+    other = expecting.send(2, width=3)
+    start = virtual_time()
+    while other.outcome is None:  # noqa: ASYNC110 virtual time stands still
+        await asyncio.sleep(0)
+    assert virtual_time() == start
+    assert waiting.outcome is None
+    await settled(expecting)
+
+
+async def test_a_crowd_of_several_shapes_is_complete_when_all_are_there(expecting, virtual_time):
+    start = virtual_time()
+    requests = [expecting.send(value, width=2 + value % 2, trickles=True) for value in range(8)]
+    await settled(expecting)
+    assert all(request.outcome is not None for request in requests)
+    assert virtual_time() == start

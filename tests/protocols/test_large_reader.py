@@ -109,3 +109,23 @@ def test_all_else_is_passed_on(connection, reader):
     reader.eof_received()
     reader.connection_lost(None)
     assert connection.told == [("pause",), ("resume",), ("eof",), ("lost", None)]
+
+
+def test_what_nobody_foresaw_is_told_to_the_connection(connection, reader):
+    failures = []
+    connection.failed = failures.append
+    error = KeyError("x")
+
+    def broken(*_):
+        raise error
+
+    connection.message_began = broken
+    put(reader, b"x" * 20)
+    assert failures == [error]
+
+
+def test_a_lost_connection_leaves_nothing_held(connection, reader):
+    """uvloop asks for a buffer right before it reads that the client has gone."""
+    reader.get_buffer(-1)
+    reader.connection_lost(None)
+    assert reader._body is None

@@ -1,10 +1,14 @@
 """Large binary bodies go past the parser into aligned memory: nothing about the answer may show it."""
 
+import gc
 import gzip
 import json
+import weakref
 
 import numpy as np
 import pytest
+
+from gateway.protocols.exchange import BRIDGE_PATH
 
 WIDTH = 40_000  # 4 rows of FP32: 640 KB
 
@@ -169,3 +173,63 @@ async def test_known_large_head_waits_behind_answers_that_are_due(served, client
         plane.gate.release()
         assert (await client.answer()).json["outputs"][0]["data"] == [1, 2, 3, 4]
         assert np.array_equal(tensor_of(await client.answer()), tensor)
+
+
+@pytest.mark.parametrize("hot_path", [True], indirect=True)  # uvicorn's own cycles need the collector
+async def test_a_closed_connection_that_brought_a_large_body_is_freed_without_a_collector(served, wire, tensor):
+    gc.collect()
+    gc.disable()
+    try:
+        client = await served.connect()
+        tensor_of(await client.ask(request_of(wire, tensor)))
+        watched = [weakref.ref(connection) for connection in served.connections]
+        client.abort()
+        await served.until(lambda: not served.connections)
+        await served.until(lambda: all(seen() is None for seen in watched))
+    finally:
+        gc.enable()
+
+
+async def test_a_known_head_is_refused_in_the_form_of_its_own_path(served, client, wire, tensor):
+    """Between the known heads a call of another path and form, in pieces, so that it is not learned."""
+    small, large = wire.post(wire.document()), request_of(wire, tensor)
+    bridged = wire.post(b"\x0a\x04nope", "Content-Type: application/x-protobuf", path=BRIDGE_PATH.decode())
+    budget = served.service.byte_budget
+    for request in (large, small):
+        for _ in range(2):
+            assert (await client.ask(request)).status == 200
+        client.send(bridged[:-3])
+        await client.writer.drain()
+        await served.until(lambda: served.seen(url=BRIDGE_PATH))
+        client.send(bridged[-3:])
+        assert (await client.answer()).status == 404
+    limit, budget.limit = budget.limit, 1
+    budget.take(1)
+    try:
+        answer = await client.ask(small)
+    finally:
+        budget.give(1)
+        budget.limit = limit
+    assert answer.status == 503
+    assert "too many request bytes" in answer.error
+
+
+@pytest.mark.parametrize("hot_path", [True], indirect=True)
+@pytest.mark.parametrize("size", ["small", "large"])
+async def test_what_nobody_foresaw_behind_a_known_head_is_a_500_and_returns_its_bytes(
+    served, client, wire, tensor, size, monkeypatch, caplog
+):
+    request = wire.post(wire.document()) if size == "small" else request_of(wire, tensor)
+    for _ in range(2):
+        assert (await client.ask(request)).status == 200
+
+    def broken(*_):
+        raise KeyError("x")
+
+    monkeypatch.setattr("gateway.protocols.v2.decode_request", broken)
+    answer = await client.ask(request)
+    assert answer.status == 500
+    assert answer.error == "internal error"
+    assert answer.closes
+    assert served.service.byte_budget.used == 0
+    assert "KeyError" in caplog.text
