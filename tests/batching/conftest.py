@@ -55,6 +55,10 @@ class Desk:
         self.batcher(request)
         return request
 
+    async def settled(self):
+        """Return when nothing waits and nothing executes."""
+        await self.batcher.drain()
+
     @property
     def sizes(self):
         """Rows of each execution so far."""
