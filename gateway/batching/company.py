@@ -44,9 +44,9 @@ class Company(msgspec.Struct, gc=False):
         return requests >= self.requests and not self.searching
 
     def until_ns(self, requests: int, oldest_ns: int, deadline_ns: int = 0) -> int:
-        """Until when `requests`, delivered one by one, should wait for more; 0 = no longer.
+        """Until when `requests`, delivered one by one, should wait for more; 0 = no longer. Monotonic ns.
 
-        Never into the last 2 ms before `deadline_ns`, the oldest one's (0 = it has none).
+        Never into the last 2 ms before `deadline_ns`, the nearest of them (0 = none has one).
         """
         if self.complete(requests):
             return 0

@@ -28,10 +28,10 @@ class Group:
         self.rows += request.rows
         if not request.trickles:
             self.patient = False
-        elif 0 < request.deadline_ns < (self.deadline_ns or request.deadline_ns + 1):
+        elif request.deadline_ns and (not self.deadline_ns or request.deadline_ns < self.deadline_ns):
             self.deadline_ns = request.deadline_ns
 
     @property
     def oldest_ns(self) -> int:
-        """When the oldest came. The queue is not empty."""
+        """When the oldest came, monotonic ns. The queue is not empty."""
         return self.queue[0].timeline.queued

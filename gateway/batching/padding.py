@@ -58,10 +58,18 @@ class PadStage:
             if bucket != length:
                 for tensor in inputs.values():
                     tensor.array = padded(tensor.array, self._axis, bucket)
-                request.on_outcome.append(_Cut(self._axis, length, bucket, self._outputs))
+                self._cut_answers(request, _Cut(self._axis, length, bucket, self._outputs))
             # Names and the other axes still decide: optional inputs and further variable axes may differ.
             request.shape_key = tuple((name, inputs[name].array.shape[1:]) for name in sorted(inputs))
         self._inner(request)
+
+    @staticmethod
+    def _cut_answers(request: InferRequest, cut: _Cut) -> None:
+        """Cut the answer, and the parts of a streamed one."""
+        request.on_outcome.append(cut)
+        send = request.on_part
+        if send is not None:
+            request.on_part = lambda part: send(cut.response(part))
 
 
 def padded(array: Array, axis: int, length: int) -> Array:
@@ -86,13 +94,16 @@ class _Cut:
         self._outputs = outputs
 
     def __call__(self, request: InferRequest, outcome: Outcome) -> None:
-        if isinstance(outcome, GatewayError):
-            return
+        if not isinstance(outcome, GatewayError):
+            request.replace_outcome(self.response(outcome))
+
+    def response(self, response: InferResponse) -> InferResponse:
+        """Return `response` without what padding added to it; it is not modified."""
         index = (slice(None),) * self._axis + (slice(0, self._length),)
         outputs = {
             name: Tensor(tensor.datatype, tensor.array[index])
             if name in self._outputs and tensor.array.shape[self._axis] == self._bucket
             else tensor
-            for name, tensor in outcome.outputs.items()
+            for name, tensor in response.outputs.items()
         }
-        request.replace_outcome(InferResponse(outputs, outcome.parameters))
+        return InferResponse(outputs, response.parameters)

@@ -74,7 +74,7 @@ def decide(waiting: Waiting, now_ns: int, idle_slots: int, settings: BatchingSet
 
     The result never asks for more than max_batch_size rows (a single request's rows are bounded by it before)
     and never waits past oldest + delay. With a zero delay it waits only for rows that are expected: where the
-    model's call is dear, at most 2 ms (CostModel.worth_waiting_ns), or where the door's is, at most 4 ms (Company).
+    model's call is dear, at most 2 ms (CostModel.worth_waiting_ns), or where the door's is, at most 2 ms (Company).
     """
     rows, oldest_ns = waiting.rows, waiting.oldest_ns
     limit = settings.max_batch_size

@@ -21,7 +21,8 @@ NO_PARAMETERS: Mapping[str, Any] = {}
 
 
 class Rows(msgspec.Struct, gc=False, eq=False):
-    """One output of a whole batch, which several answers hold rows of. `texts` is a codec's: each row as written.
+    """One output of a whole batch, [rows, ...], which several answers hold rows of. `texts` is a codec's: each row as
+    it is written, empty where rows must be written one by one, None before anybody asked twice.
 
     What is made of all rows at once serves every answer: 0.2 us a row where each alone costs 0.9.
     """

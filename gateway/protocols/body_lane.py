@@ -1,4 +1,4 @@
-"""How the body of a hot request is collected: counted before it is kept, a large one copied to where it is read."""
+"""How the body of a hot request is collected: counted before it is kept, a large one where the model will read it."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class HotLane(BodyLane):
         where the parser's way must refuse it."""
         known = self._known
         body_bytes = count - len(known.head) if known is not None else -1
-        if known is None or body_bytes < 0 or large.lead(len(known.head)) != known.head:
+        if known is None or body_bytes < 0 or large.first(len(known.head)) != known.head:
             return False
         length = known.size - len(known.head)
         if not self.door.budget.take(length):

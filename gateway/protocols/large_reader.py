@@ -57,7 +57,7 @@ class LargeBody:
         self._memory[self._filled : self._filled + len(data)] = data
         self._filled += len(data)
 
-    def lead(self, count: int) -> memoryview:
+    def first(self, count: int) -> memoryview:
         """The first `count` bytes, the lead included."""
         return self._memory[:count]
 
@@ -137,7 +137,7 @@ class LargeReader(asyncio.BufferedProtocol):
             elif not self._begins:
                 connection.body_grew(body, nbytes)
             elif not connection.message_began(body, nbytes):
-                connection.data_received(bytes(body.lead(nbytes)))
+                connection.data_received(bytes(body.first(nbytes)))
         except Exception as error:
             connection.failed(error)
 

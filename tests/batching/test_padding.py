@@ -148,6 +148,18 @@ def test_errors_pass_the_cut_unchanged():
     assert request.outcome.message == "broken"
 
 
+def test_parts_of_a_streamed_answer_are_cut_like_its_end():
+    parts = []
+    request = tokens(3)
+    request.on_part = parts.append
+    staged(request)
+    outputs = {"tokens": np.arange(4)[None], "pooled": np.ones((1, 1))}
+    request.emit(InferResponse({name: Tensor("INT64", array) for name, array in outputs.items()}))
+    (part,) = parts
+    assert part.outputs["tokens"].array.tolist() == [[0, 1, 2]]
+    assert part.outputs["pooled"].array.shape == (1, 1)
+
+
 def test_output_of_another_length_than_the_bucket_is_left_alone():
     request = staged(tokens(3))
     own = Tensor("INT64", np.zeros((1, 2), np.int64))
