@@ -3,8 +3,6 @@
 import asyncio
 import gc
 import os
-import sys
-import threading
 import weakref
 
 import numpy as np
@@ -12,9 +10,7 @@ import onnxruntime as ort
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from runtimes import open_runtime
 from runtimes.base import ExecuteCall, ExecutionFailed, LoadFailed, LoadOptions
-from runtimes.onnx_threads import Dispatchers, Job
 
 
 def threads():
@@ -321,149 +317,3 @@ async def test_model_without_inputs_executes(onnx_runtime, build, saved, run):
 
 
 # A thread of the dispatchers held fast, to see what happens to the jobs behind it.
-
-
-class Gate:
-    def __init__(self):
-        self.entered = threading.Event()
-        self.open = threading.Event()
-
-    def execute(self):
-        self.entered.set()
-        assert self.open.wait(30)
-        return {}
-
-    def delivered(self):
-        pass
-
-
-@pytest.fixture
-def held_runtime():
-    runtime, gate = open_runtime("onnx", executor_threads=1), Gate()
-    yield runtime, gate
-    gate.open.set()
-    runtime.close()
-
-
-async def test_call_no_thread_has_taken_is_dropped_on_cancel(held_runtime, build, saved, outcome):
-    runtime, gate = held_runtime
-    instance = runtime.load(saved(build.identity(("FP32", (-1,)))), LoadOptions())
-    first, second = outcome(), outcome()
-    runtime._dispatchers.put(Job(gate, outcome(), asyncio.get_running_loop()))
-
-    cancel = instance.submit(ExecuteCall({"INPUT0": np.ones(3, np.float32)}), first)
-    instance.submit(ExecuteCall({"INPUT0": np.ones(3, np.float32)}), second)
-    cancel()
-    cancel()
-    assert first.results == []  # never from inside cancel
-
-    assert str(await first.result()) == "cancelled"
-    assert second.results == []
-    gate.open.set()
-    assert (await second.result())["OUTPUT0"].tolist() == [1, 1, 1]
-    assert len(first.results) == 1
-
-
-async def test_call_that_expires_behind_another_is_not_executed(held_runtime, build, saved, outcome, monkeypatch):
-    runtime, gate = held_runtime
-    instance = runtime.load(saved(build.identity(("FP32", (-1,)))), LoadOptions())
-    done = outcome()
-    runtime._dispatchers.put(Job(gate, outcome(), asyncio.get_running_loop()))
-
-    instance.submit(ExecuteCall({"INPUT0": np.ones(3, np.float32)}, deadline_ns=1), done)
-    gate.open.set()
-
-    assert "deadline" in str(await done.result())
-
-
-def test_result_for_a_closed_loop_is_dropped_quietly(outcome):
-    dispatchers, gate, delivered = Dispatchers(1), Gate(), []
-    dispatchers.start()
-    loop = asyncio.new_event_loop()
-
-    dispatchers.put(Job(gate, delivered.append, loop))
-    assert gate.entered.wait(30)
-    loop.close()
-    gate.open.set()
-    dispatchers.close()
-
-    assert delivered == []
-
-
-def test_closing_the_runtime_lets_queued_jobs_finish_and_ends_its_threads(build, saved, outcome):
-    runtime = open_runtime("onnx", executor_threads=3)
-    before = {thread.name for thread in threading.enumerate()}
-    runtime.load(saved(build.identity(("FP32", (-1,)))), LoadOptions())
-    runtime.load(saved(build.identity(("FP32", (-1,)))), LoadOptions())
-    assert len({thread.name for thread in threading.enumerate()} - before) == 3
-
-    runtime.close()
-
-    assert {thread.name for thread in threading.enumerate()} == before
-
-
-# Custom operators and devices.
-
-
-def shouting(build):
-    return build.model(
-        [helper.make_node("StringUpper", ["x"], ["y"], domain="ai.onnx.contrib")],
-        [build.value("x", "BYTES", (-1,))],
-        [build.value("y", "BYTES", (-1,))],
-        domains=("ai.onnx.contrib",),
-    )
-
-
-async def test_allowed_custom_operators_run(onnx_runtime, build, saved, run):
-    source, options = saved(shouting(build)), LoadOptions(custom_ops=("onnxruntime-extensions",))
-
-    facts = onnx_runtime.inspect(source, options)
-    result = await run(onnx_runtime.load(source, options), {"x": np.array([b"quiet"], np.object_)})
-
-    assert facts.signature.inputs[0].datatype == "BYTES"
-    assert "ai.onnx.contrib=1" in facts.metadata["onnx.opset"]
-    assert result["y"].tolist() == [b"QUIET"]
-
-
-def test_custom_operators_need_to_be_asked_for(onnx_runtime, build, saved):
-    with pytest.raises(LoadFailed, match=r"StringUpper.*custom_ops names their package: onnxruntime-extensions"):
-        onnx_runtime.load(saved(shouting(build)), LoadOptions())
-
-
-@pytest.mark.parametrize("package", ["/elsewhere/evil.so", "../x.so", "onnxruntime_extensions", "numpy", ""])
-def test_custom_operators_outside_the_allow_list_are_refused(onnx_runtime, build, saved, package):
-    source, options = saved(shouting(build)), LoadOptions(custom_ops=(package,))
-
-    for ask in (onnx_runtime.inspect, onnx_runtime.load):
-        with pytest.raises(LoadFailed, match="not allowed; allowed are onnxruntime-extensions"):
-            ask(source, options)
-
-
-def test_custom_operators_whose_package_is_missing_say_what_to_install(onnx_runtime, build, saved, monkeypatch):
-    monkeypatch.setitem(sys.modules, "onnxruntime_extensions", None)
-
-    with pytest.raises(LoadFailed, match="install the extra 'extensions'"):
-        onnx_runtime.load(saved(shouting(build)), LoadOptions(custom_ops=("onnxruntime-extensions",)))
-
-
-@pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:x", "cpu:1", "", "cuda:-1"])
-def test_unknown_device_is_a_load_failure(onnx_runtime, build, saved, device):
-    for ask in (onnx_runtime.inspect, onnx_runtime.load):
-        with pytest.raises(LoadFailed, match=r"device .* is unknown"):
-            ask(saved(build.identity(("FP32", (1,)))), LoadOptions(device=device))
-
-
-@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
-def test_cuda_without_a_cuda_build_is_a_load_failure(onnx_runtime, build, saved, device, monkeypatch):
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
-
-    with pytest.raises(LoadFailed, match=f"device '{device}' needs onnxruntime-gpu"):
-        onnx_runtime.load(saved(build.identity(("FP32", (1,)))), LoadOptions(device=device))
-
-
-@pytest.mark.filterwarnings("ignore:Specified provider")
-def test_cuda_that_cannot_be_started_is_a_load_failure(onnx_runtime, build, saved, monkeypatch):
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
-
-    with pytest.raises(LoadFailed, match="device 'cuda': CUDA could not be started"):
-        onnx_runtime.load(saved(build.identity(("FP32", (1,)))), LoadOptions(device="cuda"))
