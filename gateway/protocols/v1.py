@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import msgspec
 import orjson
 
-from gateway.core.errors import invalid
+from gateway.core.errors import GatewayError, invalid
 from gateway.core.types import InferRequest, InferResponse, ServableVersion, Tensor
 from gateway.protocols.v1_tensors import Place, array_from_json, json_from_array, path_of
 from runtimes.base import Array, TensorSpec
@@ -64,11 +65,22 @@ def _dump(document: dict[str, Any]) -> bytes:
     return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
+def _unreadable(body: bytes | bytearray | memoryview, error: orjson.JSONDecodeError) -> GatewayError:
+    """Say why orjson refused the body: no JSON, or a number that no double holds, which another reader gives a path."""
+    try:
+        msgspec.json.decode(body)
+    except msgspec.ValidationError as unfit:
+        return invalid(f"the request JSON does not fit: {unfit}")
+    except (ValueError, RecursionError):
+        pass
+    return invalid(f"the request body is not valid JSON: {error.msg} at byte {error.pos}")
+
+
 def _document(body: bytes | bytearray | memoryview) -> dict[str, Any]:
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise invalid(f"the request body is not valid JSON: {error.msg} at byte {error.pos}") from None
+        raise _unreadable(body, error) from None
     if type(document) is not dict:
         raise invalid("the request body must be a JSON object with 'instances' or 'inputs'")
     if ("instances" in document) == ("inputs" in document):

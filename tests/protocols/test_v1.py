@@ -184,6 +184,9 @@ def test_output_view_that_is_not_contiguous_is_written():
         (ONE, b"{", ["not valid JSON"]),
         (ONE, b'{"instances": [[NaN, 1]]}', ["not valid JSON"]),
         (ONE, b'{"instances": ' + b"[" * 5000, ["not valid JSON"]),
+        # Valid JSON, yet no double: the reader's "infinity" tells neither that nor the place.
+        (ONE, b'{"instances": [[1, 2]], "name": 2E47483648}', ["Number out of range", "`$"]),
+        (ONE, b'{"instances": [[1, 2], [3, -1e999]]}', ["Number out of range", "`$"]),
         (ONE, [1], ["JSON object"]),
         (ONE, {}, ["'instances'", "'inputs'"]),
         (ONE, {"instances": [], "inputs": []}, ["either"]),
